@@ -1,0 +1,215 @@
+"""Packed Bernoulli words: 32 decisions of one probability in a uint32, at the cost of their entropy.
+
+A decision with probability rate = T/2^k + r/2^k (T an integer, 0 <= r < 1) is a comparison of a
+random binary fraction with the rate, done for 32 lanes at once: fold k random words, from the least
+significant bit of T upwards, with `word | acc` where the bit is 1 and `word & acc` where it is 0.
+What is left, r, starts the fold as one Bernoulli(r) decision that the 32 lanes share. Each lane is
+then set with probability *exactly* rate, and two lanes of a word have covariance 4^-k r (1 - r).
+k (9 to 15) keeps their correlation under 2^-14 at every rate.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from dropout_jax._typing import Array, Key, Rate, is_static
+
+LANES = 32
+MAX_DEPTH = 15
+_ALL = np.uint32(0xFFFFFFFF)
+# Keeps our counters apart from those that jax.random uses with the same key.
+_DOMAIN = 0x64726F70
+
+
+class Layout(NamedTuple):
+    """How elements sit in words: `lead` axes are left alone, `size` elements share lanes."""
+
+    lead: tuple[int, ...]
+    size: int
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        return (*self.lead, -(-self.size // LANES))
+
+
+def layout(shape: tuple[int, ...]) -> Layout:
+    """The words of a draw of `shape`: lanes run along the minor axis.
+
+    Where that would leave lanes unused the axes before it join in, all but the first, which
+    belongs to the batch.
+    """
+    lead, size = list(shape[:-1]), math.prod(shape[-1:])
+    while size % LANES and len(lead) > 1:
+        size *= lead.pop()
+    return Layout(tuple(lead), size)
+
+
+def threefry(key_data: Array, high: Array, low: Array) -> tuple[Array, Array]:
+    """Threefry-2x32 with 20 rounds, two words a counter (Salmon et al. 2011, section 3).
+
+    Written out in jnp, unlike `jax.extend.random.threefry_2x32`, so that XLA fuses it.
+    """
+    k0, k1 = key_data[0], key_data[1]
+    schedule = (k0, k1, k0 ^ k1 ^ np.uint32(0x1BD11BDA))
+    a, b = high + k0, low + k1
+    for group in range(5):
+        for r in ((13, 15, 26, 6), (17, 29, 16, 24))[group % 2]:
+            a = a + b
+            b = (b << np.uint32(r)) | (b >> np.uint32(LANES - r))
+            b = a ^ b
+        a = a + schedule[(group + 1) % 3]
+        b = b + schedule[(group + 2) % 3] + np.uint32(group + 1)
+    return a, b
+
+
+def _counter(shape: tuple[int, ...]) -> Array:
+    """The linear index of each word, computed from iotas so that it can be partitioned."""
+    if math.prod(shape) > 2**32:
+        raise ValueError(f"a draw of {math.prod(shape)} words is over 2^32; draw it in parts.")
+    index = jnp.zeros(shape, jnp.uint32)
+    for axis in range(len(shape)):
+        stride = np.uint32(math.prod(shape[axis + 1 :]) % 2**32)
+        index = index + lax.broadcasted_iota(jnp.uint32, shape, axis) * stride
+    return index
+
+
+def _word_source(key: Key, shape: tuple[int, ...]):
+    """position -> an array of random words; positions 2i and 2i + 1 share one hash."""
+    if jax.random.key_impl(key) == "threefry2x32":
+        data, low = jax.random.key_data(key), _counter(shape)
+
+        @functools.cache
+        def pair(index):
+            return threefry(data, jnp.full_like(low, _DOMAIN + index), low)
+
+        return lambda position: pair(position // 2)[position % 2]
+    return lambda position: jax.random.bits(
+        jax.random.fold_in(key, _DOMAIN + position), shape, jnp.uint32
+    )
+
+
+def depth(rate):
+    """k, the words folded, and 2^k: no two lanes of a word then correlate by more than 2^-14.
+
+    The correlation is at most 4^-k / (4 rate (1 - rate)), and at most 2^-k for the rarest events.
+    """
+    event = np.minimum(rate, 1 - rate) if isinstance(rate, np.generic) else jnp.minimum(rate, 1 - rate)
+    k, scale = 9, np.float32(2**9)
+    for limit in (2**-5, 2**-9, 2**-13):
+        rare = event < np.float32(limit)
+        k, scale = k + 2 * rare, scale * (1 + 3 * rare)
+    return k, scale
+
+
+def _fold_static(word, rate: np.float32) -> Array:
+    """The fold for a known rate: words that cannot change the outcome are not drawn."""
+    k, scale = depth(rate)
+    threshold, rest = divmod(float(rate) * float(scale), 1)
+    threshold, shared = int(threshold), int(rest * 2**32)
+    acc = np.uint32(0)
+    if shared:
+        acc = jnp.where(word(int(k)) < np.uint32(shared), _ALL, acc)
+    elif threshold:
+        k -= (threshold & -threshold).bit_length() - 1
+        threshold //= threshold & -threshold
+    for position in reversed(range(int(k))):
+        acc = word(position) | acc if threshold >> (int(k) - 1 - position) & 1 else word(position) & acc
+    return acc
+
+
+def _fold_traced(word, rate: Array) -> Array:
+    """The same fold, bit for bit, with the rate as data: shape (*lead, words, lanes), or 1s there."""
+    k, scale = depth(rate)
+    scaled = rate * scale
+    whole = jnp.floor(scaled)
+    threshold, shared = whole.astype(jnp.uint32), ((scaled - whole) * 2.0**32).astype(jnp.uint32)
+    acc = np.uint32(0)
+    for position in reversed(range(MAX_DEPTH + 1)):
+        unused = position >= k  # leaves acc, still empty, as it is
+        bit = ~unused & ((threshold >> jnp.where(unused, 0, k - 1 - position).astype(jnp.uint32)) & 1 == 1)
+        acc = (acc & (word(position) | pack(bit | unused))) | (word(position) & pack(bit))
+        if position % 2 and position >= 9:  # the possible values of k
+            starts = pack(k == position)
+            acc = (acc & ~starts) | (pack(word(position)[..., None] < shared) & starts)
+    return acc | pack(rate >= 1)
+
+
+def pack(bits: Array) -> Array:
+    """Boolean (..., 32) -> words (...,); a lane axis of size 1 stands for 32 equal lanes."""
+    if bits.shape[-1] == 1:
+        return jnp.where(bits[..., 0], _ALL, np.uint32(0))
+    return jnp.sum(bits.astype(jnp.uint32) << lanes(bits.ndim), axis=-1, dtype=jnp.uint32)
+
+
+def lanes(ndim: int) -> Array:
+    """0 to 31 along the last of `ndim` axes."""
+    return lax.broadcasted_iota(jnp.uint32, (1,) * (ndim - 1) + (LANES,), ndim - 1)
+
+
+def _materialised(draw, shape: tuple[int, ...], *inputs: Array) -> Array:
+    """The drawn words in memory, once.
+
+    XLA would otherwise recompute the fold for each of the 32 lanes that read a word. Its CPU
+    backend fuses through an optimisation barrier, and stops at a conditional.
+    """
+
+    def never():
+        # Inside shard_map both branches must vary over the devices as the inputs do.
+        like = sum(jnp.sum(jnp.zeros_like(a, jnp.uint32), dtype=jnp.uint32) for a in inputs)
+        return jnp.broadcast_to(like, shape)
+
+    def cpu():
+        return lax.cond(lax.optimization_barrier(jnp.bool_(True)), draw, never)
+
+    return lax.platform_dependent(cpu=cpu, default=lambda: lax.optimization_barrier(draw()))
+
+
+def _rate_of_lanes(rate: Array, shape: tuple[int, ...]) -> Array:
+    """A rate that broadcasts against `shape`, laid out as (*lead, words, lanes)."""
+    lead, size = layout(shape)
+    rate = rate.reshape((1,) * (len(shape) - rate.ndim) + rate.shape)
+    front, back = rate.shape[: len(lead)], rate.shape[len(lead) :]
+    if math.prod(back) == 1:
+        return rate.reshape(*front, 1, 1)
+    words = -(-size // LANES)
+    rate = jnp.broadcast_to(rate, (*front, *shape[len(lead) :])).reshape(*front, size)
+    rate = jnp.pad(rate, [(0, 0)] * len(front) + [(0, words * LANES - size)])
+    return rate.reshape(*front, words, LANES)
+
+
+def keep_words(key: Key, rate: Rate, shape: tuple[int, ...]) -> Array:
+    """Words for a draw of `shape`, where a set bit (probability exactly 1 - rate) means kept.
+
+    The rate is rounded to float32 first, so that a Python number and a traced one draw alike. Of
+    rates under 2^-24 the part below 2^-47 is lost.
+    """
+    words = layout(shape).words
+    if is_static(rate):
+        rate = np.float32(rate)
+        if rate in (0, 1):
+            return jnp.full(words, _ALL if rate == 0 else 0, jnp.uint32)
+        return _materialised(
+            lambda: ~_fold_static(_word_source(key, words), rate), words, jax.random.key_data(key)
+        )
+    rate = _rate_of_lanes(jnp.asarray(rate, jnp.float32), shape)
+    return _materialised(
+        lambda: ~jnp.broadcast_to(_fold_traced(_word_source(key, words), rate), words),
+        words,
+        jax.random.key_data(key),
+        rate,
+    )
+
+
+def unpack(words: Array, shape: tuple[int, ...]) -> Array:
+    """Words of `layout(shape)` -> the boolean draw, with any axes that were mapped over in front."""
+    lead, size = layout(shape)
+    batch = words.shape[: words.ndim - len(lead) - 1]
+    words = words[..., None]
+    bits = ((words >> lanes(words.ndim)) & np.uint32(1)) != 0
+    bits = bits.reshape(*batch, *lead, words.shape[-2] * LANES)[..., :size]
+    return bits.reshape(*batch, *shape)

@@ -1,0 +1,68 @@
+"""Which key goes where: named sites and per-example keys."""
+
+import hashlib
+
+import jax
+import jax.numpy as jnp
+
+from dropout_jax._typing import Array, Key, check_key
+
+
+def site_key(key: Key, site: str) -> Key:
+    r"""The key of a named place in a model, stable in the name and not in the order of calls.
+
+    $$\text{key}' = \text{fold\_in}(\text{key},\; h(\text{site})),$$
+    where h is the first 32 bits of BLAKE2s of the name: adding or removing another site changes
+    nothing for this one.
+
+    Args:
+      key: a typed key, the step's.
+      site: the name of the place, such as "hidden1".
+
+    Returns:
+      A typed key.
+
+    Raises:
+      TypeError: `key` is not a typed key, or `site` is not a string.
+
+    Example:
+      >>> import dropout_jax as dj, jax
+      >>> step_key = jax.random.key(0)
+      >>> h = dj.dropout(dj.site_key(step_key, "hidden1"), jax.numpy.ones(8), 0.5)
+    """
+    check_key(key)
+    if not isinstance(site, str):
+        raise TypeError(f"site is {site!r}; write a name, such as 'hidden1'.")
+    digest = hashlib.blake2s(site.encode(), digest_size=4).digest()
+    return jax.random.fold_in(key, int.from_bytes(digest, "little"))
+
+
+def per_example_keys(key: Key, example_ids: Array) -> Key:
+    r"""One key an example, so that its mask depends on nothing but (key, example id).
+
+    $$\text{key}_i = \text{fold\_in}(\text{key},\; \text{id}_i).$$
+    The masks are then the same however the batch is ordered, split into micro-batches, or laid
+    out over devices.
+
+    Args:
+      key: a typed key, usually `site_key(step_key, site)`.
+      example_ids: integers (batch,), the examples' indices in the data set.
+
+    Returns:
+      Typed keys (batch,), to map over.
+
+    Raises:
+      TypeError: `key` is not a typed key, or the ids are not integers.
+
+    Example:
+      >>> import dropout_jax as dj, jax, jax.numpy as jnp
+      >>> keys = dj.per_example_keys(jax.random.key(0), jnp.arange(4))
+      >>> y = jax.vmap(dj.dropout, (0, 0, None))(keys, jnp.ones((4, 8)), 0.5)
+      >>> y.shape
+      (4, 8)
+    """
+    check_key(key)
+    ids = jnp.asarray(example_ids)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"example_ids has dtype {ids.dtype}; write the examples' integer indices.")
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, ids.reshape(-1)).reshape(ids.shape)

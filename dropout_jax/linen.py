@@ -1,0 +1,69 @@
+"""Flax Linen: Dropout, a drop-in for flax.linen.Dropout."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dropout_jax._typing import Array, Key, check_rate, is_static
+from dropout_jax.dropout import dropout
+
+
+class Dropout(nn.Dropout):
+    r"""`dropout_jax.dropout` as a module with the arguments and calls of `flax.linen.Dropout`.
+
+    $$y = m \odot x / (1 - \text{rate}), \qquad m_i \sim \text{Bernoulli}(1 - \text{rate}),$$
+    and y = x when deterministic. Its keys come from `make_rng`, once a call, but not in a call that
+    is deterministic or whose rate is the number 0 or 1. Beyond Flax the rate may be traced or an
+    array.
+
+    Args:
+      rate: probability of dropping, in [0, 1]: a Python number, a traced scalar, or an array that
+        broadcasts against the inputs.
+      broadcast_dims: axes that share one draw.
+      deterministic: True for no dropout; give it here or in the call, not in both.
+      rng_collection: the name of the keys in `rngs`.
+
+    Raises:
+      TypeError, ValueError: when called, see there.
+
+    Example:
+      >>> from dropout_jax.linen import Dropout
+      >>> import jax, jax.numpy as jnp
+      >>> layer = Dropout(0.5, deterministic=False)
+      >>> y = layer.apply({}, jnp.ones(1000), rngs={"dropout": jax.random.key(0)})
+      >>> sorted(set(y.tolist()))
+      [0.0, 2.0]
+
+    Source: Srivastava et al. 2014, section 4, with the scaling of section 10.
+    """
+
+    @nn.compact
+    def __call__(
+        self, inputs: Array, deterministic: bool | None = None, rng: Key | None = None
+    ) -> Array:
+        """Drop elements of the inputs, or return them as they are when deterministic.
+
+        Args:
+          inputs: floating-point, any shape.
+          deterministic: unless it was given to the constructor.
+          rng: a key, typed or legacy; by default `make_rng(rng_collection)`.
+
+        Returns:
+          An array of the inputs' shape and dtype.
+
+        Raises:
+          TypeError: a rate that is no number; inputs that are not floating-point.
+          ValueError: a concrete rate outside [0, 1]; `deterministic` given twice or not at all; an
+            axis of broadcast_dims out of range or repeated.
+          flax.errors.InvalidRngError: no rng, and none in `rngs` under `rng_collection`.
+        """
+        static = is_static(check_rate(self.rate))
+        deterministic = nn.merge_param("deterministic", self.deterministic, deterministic)
+        if (static and self.rate == 0) or deterministic:
+            return inputs
+        if static and self.rate == 1:
+            return jnp.zeros_like(inputs)
+        key = self.make_rng(self.rng_collection) if rng is None else rng
+        if key.dtype == jnp.uint32:  # a legacy key, which Linen users still write
+            key = jax.random.wrap_key_data(key)
+        return dropout(key, inputs, self.rate, broadcast_dims=self.broadcast_dims)

@@ -1,0 +1,91 @@
+"""Alpha dropout: SELU's saturation value instead of zero, and mean 0 and variance 1 kept."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from dropout_jax import masks
+from dropout_jax._typing import Array, Key, Rate, check_floating, is_static
+
+SATURATION = -1.0507009873554805 * 1.6732632423543772
+"""What SELU tends to at minus infinity: - lambda alpha, the paper's alpha'."""
+
+
+def alpha_dropout(key: Key, x: Array, rate: Rate, *, broadcast_dims: Sequence[int] = ()) -> Array:
+    r"""Dropout for SELU networks: an input of mean 0 and variance 1 keeps both.
+
+    $$y = a\,(m \odot x + (1 - m)\,\alpha') + b, \qquad m_i \sim \text{Bernoulli}(\text{keep}),$$
+    $$a = \left(\text{keep}\,(1 + \text{rate}\,\alpha'^2)\right)^{-1/2}, \quad
+      b = -a\,\text{rate}\,\alpha', \quad \alpha' \approx -1.7581.$$
+    Unlike the rest of the family its noise has not mean one: given x, the mean is keep a x and the
+    variance keep rate a^2 (x - alpha')^2. Nothing is to be done at inference. At rate 1 it is 0,
+    the limit.
+
+    Args:
+      key: a typed key.
+      x: floating-point, any shape; outputs of `jax.nn.selu`.
+      rate: probability of dropping, in [0, 1]: a Python number, a traced scalar, or an array that
+        broadcasts against the draw. Not differentiated.
+      broadcast_dims: axes that share one draw.
+
+    Returns:
+      An array of x's shape and dtype.
+
+    Raises:
+      TypeError, ValueError: as `dropout`.
+
+    Example:
+      >>> import dropout_jax as dj, jax, jax.numpy as jnp
+      >>> y = dj.alpha_dropout(jax.random.key(0), jnp.zeros(1000), 0.5)
+      >>> sorted({round(v, 2) for v in y.tolist()})
+      [-0.78, 0.78]
+
+    Source: Klambauer et al. 2017, section 2, "New Dropout Technique", where q is our keep.
+    """
+    x = check_floating(x)
+    mask = masks.packed_mask(key, rate, x.shape, broadcast_dims=broadcast_dims)
+    if is_static(rate) and rate == 0:
+        return x
+    return _saturate(x, mask, rate)
+
+
+def feature_alpha_dropout(key: Key, x: Array, rate: Rate) -> Array:
+    r"""Alpha dropout of whole feature maps: one draw a sample and channel.
+
+    The equation is that of `alpha_dropout`, and all axes but the first and the last share a draw.
+
+    Args:
+      key: a typed key.
+      x: floating-point (batch, ..., channel), channels last.
+      rate: probability of dropping, in [0, 1]: a Python number, a traced scalar, or an array that
+        broadcasts against (batch, 1, ..., 1, channel).
+
+    Returns:
+      An array of x's shape and dtype.
+
+    Raises:
+      TypeError, ValueError: as `alpha_dropout`.
+
+    Example:
+      >>> import dropout_jax as dj, jax, jax.numpy as jnp
+      >>> y = dj.feature_alpha_dropout(jax.random.key(0), jnp.ones((2, 4, 4, 8)), 0.5)
+      >>> bool((y == y[:, :1, :1]).all())
+      True
+
+    Source: Klambauer et al. 2017, section 2; shared as by Tompson et al. 2015, section 3.2.
+    """
+    x = check_floating(x)
+    return alpha_dropout(key, x, rate, broadcast_dims=range(1, x.ndim - 1))
+
+
+@jax.jit
+def _saturate(x, mask, rate):
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    inverse = masks.scale_of(rate, wide)  # 1 / keep, and 0 at rate 1
+    rate = jax.lax.stop_gradient(jnp.asarray(rate, inverse.dtype))
+    a = jnp.sqrt(inverse / (1 + rate * SATURATION**2))
+    kept = masks.multiply(x.astype(wide), mask, a)
+    b, dropped = -a * rate * SATURATION, a * (1 - rate) * SATURATION  # dropped = a alpha' + b
+    b, dropped = (v.reshape((1,) * (x.ndim - v.ndim) + v.shape) for v in (b, dropped))
+    return (kept + jnp.where(mask.unpack(), b, dropped)).astype(x.dtype)

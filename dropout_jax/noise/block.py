@@ -1,0 +1,138 @@
+"""DropBlock: contiguous blocks of a feature map dropped together."""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from dropout_jax import masks
+from dropout_jax._typing import (
+    Array,
+    Key,
+    Rate,
+    check_floating,
+    check_key,
+    check_rate,
+    is_static,
+    shared_shape,
+)
+
+
+def drop_block(
+    key: Key, x: Array, rate: Rate, *, block_size: int, broadcast_dims: Sequence[int] = ()
+) -> Array:
+    r"""Drop blocks of a feature map until a share `rate` is gone on average, and scale up the rest.
+
+    $$y = \frac{M}{\text{mean}(M)} \odot x, \qquad
+      M_i = \prod_{j \,:\, i \in \text{block}(j)} (1 - s_j), \quad
+      s_j \sim \text{Bernoulli}(\gamma),$$
+    over the blocks that lie inside the map. gamma solves E[mean(M)] = 1 - rate, so that overlaps
+    and edges are accounted for; the paper's gamma is its first-order approximation from below, and
+    drops less. The scale is that of the whole array which the call sees, as in the paper (under
+    `jax.vmap`, of one example): for a constant x the mean of y is that of x, draw by draw. A single
+    element's noise has not exactly mean one, because corners are in fewer blocks.
+
+    Args:
+      key: a typed key.
+      x: floating-point, channels last: (batch, length, channel) or (batch, height, width, channel).
+      rate: expected share dropped, in [0, 1]: a Python number or a traced scalar. Not
+        differentiated.
+      block_size: side of a block, in elements; at most the smallest side of the map.
+      broadcast_dims: axes that share one draw, the batch's or the channels': 3 or -1 drops the same
+        blocks from all channels.
+
+    Returns:
+      An array of x's shape and dtype; zeros where everything was dropped.
+
+    Raises:
+      TypeError: `key` is missing or not a typed key; x does not hold floating-point numbers.
+      ValueError: a concrete rate outside [0, 1], or an array of rates; an x of another rank; a
+        block_size that does not fit; an axis out of range, repeated, or inside the map.
+
+    Example:
+      >>> import dropout_jax as dj, jax, jax.numpy as jnp
+      >>> y = dj.drop_block(jax.random.key(3), jnp.ones((1, 12, 1)), 0.3, block_size=3)
+      >>> bool(jnp.isclose(y.mean(), 1))
+      True
+
+    Source: Ghiasi et al. 2018, section 3, algorithm 1 and equation 1 (gamma).
+    """
+    check_key(key)
+    x = check_floating(x)
+    check_rate(rate)
+    if x.ndim not in (3, 4):
+        raise ValueError(
+            f"x has shape {x.shape}; write (batch, length, channel) or (batch, height, width, "
+            "channel)."
+        )
+    sides, drawn = x.shape[1:-1], shared_shape(x.shape, broadcast_dims)
+    if drawn[1:-1] != sides:
+        raise ValueError(
+            f"broadcast_dims {tuple(broadcast_dims)} shares a draw inside the map, where blocks "
+            "are drawn; write 0 for the batch, -1 for the channels."
+        )
+    if not isinstance(block_size, int) or not 1 <= block_size <= min(sides):
+        raise ValueError(
+            f"block_size is {block_size}, and a block has to fit into a map of {sides}; write a "
+            "whole number from 1 to the smaller side."
+        )
+    if jnp.shape(rate) != ():
+        raise ValueError(
+            f"rate has shape {jnp.shape(rate)}, and one scale is computed for the whole array; "
+            "write a scalar, or map over examples with jax.vmap."
+        )
+    if is_static(rate):
+        if rate == 0:
+            return x
+        if rate == 1:
+            return jnp.zeros_like(x)
+    starts = (drawn[0], *(side - block_size + 1 for side in sides), drawn[-1])
+    seeds = masks.packed_mask(key, seed_rate(rate, sides, block_size), starts)
+    return _drop(x, seeds, block_size)
+
+
+def seed_rate(rate: Rate, sides: tuple[int, ...], block_size: int) -> Rate:
+    """gamma: the probability of dropping a block with which a share `rate` of the map is dropped.
+
+    An element in c blocks is dropped with probability 1 - (1 - gamma)^c. The mean of that over the
+    map grows with gamma, is at most gamma times the mean of c, and at least gamma: bisection.
+    """
+    ones = np.ones(block_size)
+    cover = [np.convolve(np.ones(side - block_size + 1), ones) for side in sides]
+    c, count = np.unique(functools.reduce(np.multiply.outer, cover), return_counts=True)
+    share = count / count.sum()
+    if is_static(rate):
+        xp, rate = np, float(rate)
+    else:
+        rate = lax.stop_gradient(jnp.asarray(rate, jnp.float32))
+        xp, c, share = jnp, jnp.asarray(c, jnp.float32), jnp.asarray(share, jnp.float32)
+
+    def halve(_, bracket):
+        low, high = bracket
+        middle = (low + high) / 2
+        too_few = -xp.sum(share * xp.expm1(c * xp.log1p(-middle))) < rate
+        return xp.where(too_few, middle, low), xp.where(too_few, high, middle)
+
+    bracket = rate / xp.sum(share * c), rate
+    if is_static(rate):
+        return float(functools.reduce(lambda b, i: halve(i, b), range(40), bracket)[1])
+    gamma = lax.fori_loop(0, 40, halve, bracket)[1]
+    return jnp.where(rate < 1, gamma, 1)  # in float32 a share just under 1 rounds to it
+
+
+@functools.partial(jax.jit, static_argnums=2)
+@functools.partial(jax.checkpoint, static_argnums=2)  # keeps the seeds' bits, not the mask
+def _drop(x, seeds, block_size):
+    kept = seeds.unpack()
+    for axis in range(1, x.ndim - 1):
+        window = tuple(block_size if a == axis else 1 for a in range(x.ndim))
+        padding = [(w - 1, w - 1) for w in window]
+        kept = lax.reduce_window(kept, True, lax.min, window, (1,) * x.ndim, padding)
+    count = jnp.sum(kept)
+    dtype = jnp.finfo(jnp.promote_types(x.dtype, jnp.float32)).dtype
+    scale = jnp.where(count > 0, math.prod(kept.shape) / jnp.maximum(count, 1).astype(dtype), 0)
+    return masks.multiply(x, kept, scale.astype(dtype))

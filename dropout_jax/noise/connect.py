@@ -1,0 +1,178 @@
+"""DropConnect: the noise is on the weights."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from dropout_jax import masks
+from dropout_jax._typing import (
+    Array,
+    Key,
+    Rate,
+    check_broadcasts,
+    check_floating,
+    check_key,
+    check_rate,
+    is_static,
+)
+from dropout_jax.dropout import dropout
+
+
+def drop_connect(key: Key, weights: Array, rate: Rate) -> Array:
+    r"""Drop each weight with probability `rate`, and scale the others up: mean one.
+
+    $$W' = M \odot W / (1 - \text{rate}), \qquad M_{ij} \sim \text{Bernoulli}(1 - \text{rate}).$$
+    For any layer, with one mask for all that it is applied to.
+
+    Args:
+      key: a typed key.
+      weights: floating-point, any shape.
+      rate: probability of dropping, in [0, 1]: a Python number, a traced scalar, or an array that
+        broadcasts against `weights`. Not differentiated.
+
+    Returns:
+      An array of the weights' shape and dtype.
+
+    Raises:
+      TypeError, ValueError: as `dropout`.
+
+    Example:
+      >>> import dropout_jax as dj, jax, jax.numpy as jnp
+      >>> kernel = dj.drop_connect(jax.random.key(0), jnp.ones((30, 30)), 0.5)
+      >>> sorted(set(kernel.ravel().tolist()))
+      [0.0, 2.0]
+
+    Source: Wan et al. 2013, section 3, r = a((M * W) v), scaled in training.
+    """
+    return dropout(key, check_floating(weights, "weights"), rate)
+
+
+def drop_connect_dense(
+    key: Key, x: Array, kernel: Array, rate: Rate, *, per: Literal["example", "batch"] = "example"
+) -> Array:
+    r"""A dense layer without bias whose weights are dropped: the mean is that of x W.
+
+    $$u_n = x_n\,(M_n \odot W) / (1 - \text{rate}), \qquad
+      M_{nij} \sim \text{Bernoulli}(1 - \text{rate}).$$
+    The paper draws a mask an example, which costs in * out bits for each, and as many
+    multiplications by masked weights: 1024 to 1024 units take 128 KiB of mask an example. One mask
+    a batch costs no more than the layer.
+
+    Args:
+      key: a typed key.
+      x: floating-point (..., in).
+      kernel: floating-point (in, out).
+      rate: probability of dropping a weight, in [0, 1]: a Python number, a traced scalar, or an
+        array that broadcasts against the kernel. Not differentiated.
+      per: "example", one mask for each of the leading indices of x, as in the paper; or "batch",
+        one for all.
+
+    Returns:
+      An array (..., out).
+
+    Raises:
+      TypeError: `key` is not a typed key; x or kernel do not hold floating-point numbers.
+      ValueError: a concrete rate outside [0, 1]; shapes that do not fit; an unknown `per`.
+
+    Example:
+      >>> import dropout_jax as dj, jax, jax.numpy as jnp
+      >>> x, kernel = jnp.ones((4, 8)), jnp.ones((8, 2))
+      >>> dj.drop_connect_dense(jax.random.key(0), x, kernel, 0.5).shape
+      (4, 2)
+
+    Source: Wan et al. 2013, section 3.1, algorithm 1.
+    """
+    check_key(key)
+    x, kernel = _check_dense(x, kernel)
+    check_rate(rate)
+    check_broadcasts("rate", jnp.shape(rate), kernel.shape)
+    if per not in ("example", "batch"):
+        raise ValueError(f"per is {per!r}; write 'example' or 'batch'.")
+    if per == "batch" or (is_static(rate) and rate in (0, 1)):  # where all masks are equal
+        return x @ drop_connect(key, kernel, rate)
+    mask = masks.packed_mask(key, rate, (*x.shape[:-1], *kernel.shape))
+    return _multiply_each(x, kernel, mask, masks.scale_of(rate, kernel.dtype))
+
+
+@jax.jit
+@jax.checkpoint  # keeps the packed masks, not the masked weights
+def _multiply_each(x, kernel, mask, scale):
+    kernels = masks.multiply(jnp.broadcast_to(kernel, mask.shape), mask, scale)
+    return jnp.einsum("...i,...io->...o", x, kernels)
+
+
+def drop_connect_moments(
+    key: Key,
+    x: Array,
+    kernel: Array,
+    rate: Rate,
+    activation: Callable[[Array], Array],
+    samples: int,
+) -> Array:
+    r"""Inference with DropConnect: the activation averaged over a Gaussian of the same moments.
+
+    $$r = \frac{1}{Z} \sum_{z=1}^{Z} a(u_z), \qquad
+      u_z \sim N\!\left(x W,\; \frac{\text{rate}}{1 - \text{rate}}\,(x \odot x)(W \odot W)\right).$$
+    The sum over many weights is nearly Gaussian, and its two moments are exact. A bias belongs to
+    the activation: `lambda u: jax.nn.relu(u + bias)`. At rate 1 it is a(0).
+
+    Args:
+      key: a typed key.
+      x: floating-point (..., in).
+      kernel: floating-point (in, out).
+      rate: the rate of training, in [0, 1]: a Python number, a traced scalar, or an array that
+        broadcasts against (..., out). Not differentiated.
+      activation: a, from (..., out) to any shape.
+      samples: Z, the draws averaged, >= 1.
+
+    Returns:
+      An array of the activation's shape.
+
+    Raises:
+      TypeError: `key` is not a typed key; x or kernel do not hold floating-point numbers.
+      ValueError: a concrete rate outside [0, 1]; shapes that do not fit; samples below 1.
+
+    Example:
+      >>> import dropout_jax as dj, jax, jax.numpy as jnp
+      >>> x, kernel = jnp.ones((4, 8)), jnp.ones((8, 2))
+      >>> dj.drop_connect_moments(jax.random.key(0), x, kernel, 0.5, jax.nn.relu, 100).shape
+      (4, 2)
+
+    Source: Wan et al. 2013, section 3.2 and algorithm 2, where u ~ N(p W v, p (1 - p) (W * W)
+    (v * v)); ours is divided by p, and its variance by p^2, as scaled training does.
+    """
+    check_key(key)
+    x, kernel = _check_dense(x, kernel)
+    check_rate(rate)
+    check_broadcasts("rate", jnp.shape(rate), (*x.shape[:-1], kernel.shape[1]))
+    if not isinstance(samples, int) or samples < 1:
+        raise ValueError(f"samples is {samples!r}; write a whole number, 1 or more, such as 1000.")
+    mean, stddev = _moments(x, kernel, rate)
+    noise = jax.random.normal(key, (samples, *mean.shape), mean.dtype)
+    u = (mean[None] + stddev[None] * noise).astype(jnp.result_type(x, kernel))
+    return jnp.mean(jax.vmap(activation)(u), axis=0)
+
+
+@jax.jit
+def _moments(x, kernel, rate):
+    wide = jnp.promote_types(jnp.result_type(x, kernel), jnp.float32)
+    x, kernel = x.astype(wide), kernel.astype(wide)
+    scale = masks.scale_of(rate, wide)
+    factor = jnp.sqrt(jax.lax.stop_gradient(jnp.asarray(rate, scale.dtype)) * scale)
+    sum_of_squares = (x * x) @ (kernel * kernel)
+    some = sum_of_squares > 0  # the root has no derivative at 0
+    root = jnp.where(some, jnp.sqrt(jnp.where(some, sum_of_squares, 1)), 0)
+    mean = masks.multiply(x @ kernel, scale > 0, jnp.ones((), scale.dtype))
+    return mean, masks.multiply(root, scale > 0, factor)
+
+
+def _check_dense(x, kernel):
+    x, kernel = check_floating(x), check_floating(kernel, "kernel")
+    if kernel.ndim != 2 or x.ndim == 0 or x.shape[-1] != kernel.shape[0]:
+        raise ValueError(
+            f"x has shape {x.shape} and kernel {kernel.shape}; write x as (..., in) and kernel as "
+            "(in, out)."
+        )
+    return x, kernel

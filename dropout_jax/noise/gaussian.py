@@ -1,0 +1,122 @@
+"""Gaussian noise: multiplied in, with the mean and variance of dropout, or added."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dropout_jax import masks
+from dropout_jax._typing import (
+    Array,
+    Key,
+    Rate,
+    check_broadcasts,
+    check_floating,
+    check_key,
+    check_rate,
+    is_static,
+    shared_shape,
+)
+
+
+def gaussian_dropout(
+    key: Key, x: Array, rate: Rate, *, broadcast_dims: Sequence[int] = ()
+) -> Array:
+    r"""Multiply by Gaussian noise of mean one and the variance that dropout's noise has.
+
+    $$y = x \odot \xi, \qquad \xi_i \sim N\!\left(1, \frac{\text{rate}}{1 - \text{rate}}\right).$$
+    Nothing is to be done at inference. At rate 1, where the variance is infinite, y is 0 as it is
+    for `dropout`. The backward pass keeps the noise; inside `jax.checkpoint` it keeps the key.
+
+    Args:
+      key: a typed key.
+      x: floating-point, any shape.
+      rate: in [0, 1], that of the dropout with the same variance: a Python number, a traced scalar,
+        or an array that broadcasts against the draw. Not differentiated.
+      broadcast_dims: axes that share one draw.
+
+    Returns:
+      An array of x's shape and dtype.
+
+    Raises:
+      TypeError, ValueError: as `dropout`.
+
+    Example:
+      >>> import dropout_jax as dj, jax, jax.numpy as jnp
+      >>> y = dj.gaussian_dropout(jax.random.key(0), jnp.ones(1000), 0.5)
+      >>> bool(0.8 < y.mean() < 1.2), bool(0.8 < y.std() < 1.2)
+      (True, True)
+
+    Source: Srivastava et al. 2014, section 10, with sigma^2 = (1 - p) / p for a retention of p.
+    """
+    check_key(key)
+    x = check_floating(x)
+    check_rate(rate)
+    drawn = shared_shape(x.shape, broadcast_dims)
+    check_broadcasts("rate", jnp.shape(rate), drawn)
+    if is_static(rate) and rate == 0:
+        return x
+    return _multiply_noise(key, x, rate, drawn)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _multiply_noise(key, x, rate, drawn):
+    scale = masks.scale_of(rate, x.dtype)
+    rate = jax.lax.stop_gradient(jnp.asarray(rate, scale.dtype))
+    noise = 1 + _normal(key, jnp.sqrt(rate * scale), drawn)
+    return masks.multiply(x, rate < 1, noise)
+
+
+def gaussian_noise(
+    key: Key, x: Array, stddev: Rate, *, broadcast_dims: Sequence[int] = ()
+) -> Array:
+    r"""Add Gaussian noise.
+
+    $$y = x + \text{stddev} \odot \epsilon, \qquad \epsilon_i \sim N(0, 1).$$
+
+    Args:
+      key: a typed key.
+      x: floating-point, any shape.
+      stddev: standard deviation, in x's units, >= 0: a Python number, a traced scalar, or an array
+        that broadcasts against the draw. Differentiable.
+      broadcast_dims: axes that share one draw.
+
+    Returns:
+      An array of x's shape and dtype.
+
+    Raises:
+      TypeError: `key` is missing or not a typed key; x does not hold floating-point numbers.
+      ValueError: a negative stddev, or one that does not broadcast against the draw; an axis out of
+        range or repeated.
+
+    Example:
+      >>> import dropout_jax as dj, jax, jax.numpy as jnp
+      >>> y = dj.gaussian_noise(jax.random.key(0), jnp.zeros(1000), 0.1)
+      >>> bool(0.08 < y.std() < 0.12)
+      True
+
+    Source: Bishop 1995, "Training with noise is equivalent to Tikhonov regularization".
+    """
+    check_key(key)
+    x = check_floating(x)
+    if not isinstance(stddev, jax.core.Tracer) and not np.all(np.asarray(stddev) >= 0):
+        raise ValueError(f"stddev is {stddev}, a standard deviation; write 0 or more, such as 0.1.")
+    drawn = shared_shape(x.shape, broadcast_dims)
+    check_broadcasts("stddev", jnp.shape(stddev), drawn)
+    if is_static(stddev) and stddev == 0:
+        return x
+    return _add_noise(key, x, stddev, drawn)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _add_noise(key, x, stddev, drawn):
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    noise = _normal(key, jnp.asarray(stddev, jnp.finfo(wide).dtype), drawn)
+    return (x.astype(wide) + noise).astype(x.dtype)
+
+
+def _normal(key, stddev, drawn):
+    stddev = stddev.reshape((1,) * (len(drawn) - stddev.ndim) + stddev.shape)
+    return stddev * jax.random.normal(key, drawn, stddev.dtype)

@@ -1,0 +1,120 @@
+"""Stochastic depth: residual branches dropped whole, a sample or a batch at a time."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from dropout_jax._typing import Array, Key, Rate, check_floating, check_key, check_rate, is_static
+from dropout_jax.dropout import dropout
+
+
+def drop_path(
+    key: Key, x: Array, rate: Rate, *, per: Literal["sample", "batch"] = "sample"
+) -> Array:
+    r"""Drop a whole residual branch with probability `rate`, and scale it up otherwise: mean one.
+
+    $$y = m\,x / (1 - \text{rate}), \qquad m \sim \text{Bernoulli}(1 - \text{rate}),$$
+    with one m a sample, or one for all. A residual block is then
+    `skip + drop_path(key, branch, rate)`, and nothing is to be done at inference.
+
+    Args:
+      key: a typed key.
+      x: the branch's output, floating-point (batch, ...).
+      rate: probability of dropping, in [0, 1]: a Python number, a traced scalar, or an array that
+        broadcasts against the draw, (batch, 1, ..., 1). Not differentiated.
+      per: "sample", one draw a sample; or "batch", one draw for all, as in the paper.
+
+    Returns:
+      An array of x's shape and dtype.
+
+    Raises:
+      TypeError: as `dropout`.
+      ValueError: as `dropout`; an unknown `per`; an x without a batch axis.
+
+    Example:
+      >>> import dropout_jax as dj, jax, jax.numpy as jnp
+      >>> y = dj.drop_path(jax.random.key(0), jnp.ones((100, 3)), 0.5)
+      >>> sorted(set(map(tuple, y.tolist())))
+      [(0.0, 0.0, 0.0), (2.0, 2.0, 2.0)]
+
+    Source: Huang et al. 2016, section 3, equation 2, scaled in training instead of at test time.
+    """
+    x = _check_batched(x)
+    if per not in ("sample", "batch"):
+        raise ValueError(f"per is {per!r}; write 'sample' or 'batch'.")
+    return dropout(key, x, rate, broadcast_dims=range(1 if per == "sample" else 0, x.ndim))
+
+
+def drop_path_subset(
+    key: Key, x: Array, rate: float, branch: Callable[[Array], Array]
+) -> Array:
+    r"""A residual block that computes its branch for a fixed number of the samples only.
+
+    $$y_i = x_i + \begin{cases} \frac{n}{k} f(x)_i & i \in S \\ 0 & \text{otherwise,} \end{cases}
+      \qquad S \text{ a uniform subset of } k \text{ of the } n \text{ samples,}$$
+    with k = round(n (1 - rate)), and at least 1 unless the rate is 1. The mean is exactly
+    x + f(x) for every n and rate, because the factor is that of the k that was taken; the rate
+    that is realised is 1 - k/n. Unlike in `drop_path`, the draws of a batch's samples depend on
+    each other. f must treat each sample alone (layer norm, not batch norm).
+
+    Args:
+      key: a typed key.
+      x: the block's input, floating-point (n, ...).
+      rate: share of the samples whose branch is skipped, in [0, 1]; a Python number, since shapes
+        depend on it.
+      branch: f, from (k, ...) to the same shape.
+
+    Returns:
+      An array of x's shape and dtype.
+
+    Raises:
+      TypeError: `key` is not a typed key; x does not hold floating-point numbers; a traced rate.
+      ValueError: a rate outside [0, 1]; an x without a batch axis; a branch that changes the shape.
+
+    Example:
+      >>> import dropout_jax as dj, jax, jax.numpy as jnp
+      >>> y = dj.drop_path_subset(jax.random.key(0), jnp.ones((4, 1)), 0.5, lambda x: 3 * x)
+      >>> sorted(y.ravel().tolist())
+      [1.0, 1.0, 7.0, 7.0]
+
+    Source: the drop of Huang et al. 2016, section 3; a subset of the batch as in Oquab et al. 2023
+    (DINOv2), section 5, "Efficient stochastic depth".
+    """
+    check_key(key)
+    x = _check_batched(x)
+    check_rate(rate)
+    if not is_static(rate):
+        raise TypeError(
+            "rate is an array, and the number of samples computed depends on it; write a Python "
+            "number, or use drop_path, which takes traced rates."
+        )
+    n = x.shape[0]
+    if rate == 1:
+        return x
+    k = max(1, round(n * (1 - rate)))
+    if k >= n:
+        return (x + _run(branch, x)).astype(x.dtype)
+    kept = jnp.sort(jax.random.permutation(key, n)[:k])
+    out = _run(branch, x.at[kept].get(unique_indices=True, indices_are_sorted=True))
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    update = (out.astype(wide) * (n / k)).astype(x.dtype)
+    return x.at[kept].add(update, unique_indices=True, indices_are_sorted=True)
+
+
+def _run(branch, x):
+    out = branch(x)
+    if out.shape != x.shape:
+        raise ValueError(
+            f"branch turned shape {x.shape} into {out.shape}; a residual branch returns the shape "
+            "that it is given."
+        )
+    return out
+
+
+def _check_batched(x):
+    x = check_floating(x)
+    if x.ndim == 0:
+        raise ValueError("x is a scalar, and its first axis is the batch; write x[None].")
+    return x

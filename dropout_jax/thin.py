@@ -1,0 +1,238 @@
+"""Thinned training: sub-networks that are really smaller, taken out, trained and put back.
+
+Element-wise dropout computes the whole layer and multiplies part of it by zero. Here a fixed number
+of units of each hidden layer is drawn for the whole batch and kept for a few steps; their weights
+and optimizer state are gathered into small dense arrays, so that a step between two hidden layers
+costs keep^2 of the arithmetic.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from dropout_jax._typing import Array, Key, check_key, is_static
+
+
+@dataclasses.dataclass(frozen=True)
+class Thin:
+    """How to thin a chain of `Linear` layers in training: `fit(..., thin=Thin())`.
+
+    The rates are those of the model's own hidden `Dropout` layers, which give way to the exact
+    factor (units / units kept); dropout on the input stays element-wise. Optimizer steps, weight
+    decay and max-norm act on the sub-network as it stands: what is left out does not change at all.
+
+    Attributes:
+      steps: updates in the life of a sub-network, >= 1; a life ends with the epoch.
+      block: units that are kept or dropped together, >= 1; a divisor of every hidden width.
+      layers: places of the linear layers in the model, first to last, such as "linears/0"; those of
+        an `MLP` are known.
+      dropouts: places of the dropout layers after each hidden one, in the same order.
+    """
+
+    steps: int = 10
+    block: int = 16
+    layers: tuple[str, ...] | None = None
+    dropouts: tuple[str, ...] | None = None
+
+    def __post_init__(self):
+        for name in ("steps", "block"):
+            if not isinstance(value := getattr(self, name), int) or value < 1:
+                raise ValueError(f"Thin({name}={value!r}): write a whole number, 1 or more.")
+        if (self.layers is None) != (self.dropouts is None):
+            raise ValueError("Thin takes layers and dropouts together, or neither for an MLP.")
+
+
+class Hidden(NamedTuple):
+    """A hidden layer: where its dropout is, how wide it is, how many units stay, in what blocks."""
+
+    dropout: tuple[str, ...]
+    width: int
+    kept: int
+    block: int
+
+
+class Chain(NamedTuple):
+    """Linear layers in a row, by their place in the parameters, and the hidden layers between."""
+
+    layers: tuple[tuple[str, ...], ...]
+    hidden: tuple[Hidden, ...]
+
+
+Units = tuple[Array, ...]
+"""The indices of the units kept, ascending, one array a hidden layer."""
+
+
+def chain_of(model: Any, thin: Thin) -> Chain:
+    """Read widths and rates off a model.
+
+    Args:
+      model: an NNX model whose places in `thin` are `nnx.Linear` and `Dropout` layers; an `MLP`
+        needs none.
+      thin: what to thin.
+
+    Returns:
+      A `Chain`. Each hidden layer keeps round(width (1 - rate) / block) blocks, at least one.
+
+    Raises:
+      ValueError: a block that does not divide a width; a rate that is traced; no such place.
+    """
+    layers, dropouts = thin.layers, thin.dropouts
+    if layers is None:
+        count = len(getattr(model, "linears", ()))
+        if not count:
+            raise ValueError(
+                f"{type(model).__name__} is not an MLP: write Thin(layers=('fc1', ...), "
+                "dropouts=('drop1', ...)) with the places of its layers."
+            )
+        layers = tuple(f"linears/{i}" for i in range(count))
+        dropouts = tuple(f"dropouts/{i}" for i in range(1, count))
+    if len(dropouts) != len(layers) - 1:
+        raise ValueError(f"{len(layers)} layers have {len(layers) - 1} dropouts between them, not {len(dropouts)}.")
+    layers, dropouts = (tuple(tuple(place.split("/")) for place in places) for places in (layers, dropouts))
+    _at(model, layers[-1])
+    hidden = []
+    for layer, place in zip(layers, dropouts):
+        width, rate = _at(model, layer).out_features, _at(model, place).rate
+        if not is_static(rate):
+            raise ValueError(
+                f"the rate at {'/'.join(place)} is an array; the shape of a sub-network depends on "
+                "it, so write a Python number, and run one program a rate."
+            )
+        if width % thin.block:
+            raise ValueError(f"block = {thin.block} does not divide {width}, the width of {'/'.join(layer)}.")
+        blocks = width // thin.block
+        kept = max(1, round(blocks * (1 - rate))) * thin.block
+        hidden.append(Hidden(place, width, kept, thin.block))
+    return Chain(layers, tuple(hidden))
+
+
+def _at(model: Any, place: tuple[str, ...]) -> Any:
+    for name in place:
+        try:
+            model = model[int(name)] if name.isdigit() else getattr(model, name)
+        except (AttributeError, IndexError, KeyError):
+            raise ValueError(f"the model has nothing at {'/'.join(place)!r}.") from None
+    return model
+
+
+def draw(key: Key, chain: Chain) -> Units:
+    r"""A sub-network: a subset of exactly `kept` units of each hidden layer, uniform among those.
+
+    $$P(\text{unit kept}) = \text{kept} / \text{width}.$$
+
+    Args:
+      key: a typed key.
+      chain: from `chain_of`.
+
+    Returns:
+      Ascending indices, (kept,) int32 a hidden layer.
+
+    Raises:
+      TypeError: `key` is not a typed key.
+
+    Source: Graham et al. 2015 (arXiv:1502.02478) for one mask a batch.
+    """
+    check_key(key)
+    units = []
+    for i, (_, width, kept, block) in enumerate(chain.hidden):
+        order = jax.random.permutation(jax.random.fold_in(key, i), width // block)
+        first = jnp.sort(order[: kept // block])[:, None] * block
+        units.append((first + jnp.arange(block)[None, :]).reshape(-1))
+    return tuple(units)
+
+
+def take(tree: Any, chain: Chain, units: Units) -> Any:
+    """The part of `tree` that belongs to the sub-network.
+
+    Args:
+      tree: parameters, or any pytree that repeats their structure: momenta, Adam's moments, a whole
+        optimizer state. Leaves that are not kernels or biases of the chain stay as they are.
+      chain: from `chain_of`.
+      units: from `draw`.
+
+    Returns:
+      A pytree like `tree` with smaller arrays.
+    """
+
+    def small(path, leaf):
+        for axis, kept in _thinned_axes(path, leaf, chain, units):
+            leaf = jnp.take(leaf, kept, axis=axis, mode="clip")
+        return leaf
+
+    return jax.tree_util.tree_map_with_path(small, tree)
+
+
+def put(tree: Any, small: Any, chain: Chain, units: Units) -> Any:
+    """`tree` with the sub-network's part replaced by `small`: the inverse of `take`.
+
+    Args:
+      tree: as for `take`; what the sub-network does not hold stays, bit for bit.
+      small: from `take`, changed.
+      chain: from `chain_of`.
+      units: the same as for `take`.
+
+    Returns:
+      A pytree like `tree`; leaves outside the chain are those of `small`.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf, part: _put(leaf, part, _thinned_axes(path, leaf, chain, units)), tree, small
+    )
+
+
+def _put(leaf: Array, part: Array, axes: list[tuple[int, Array]]) -> Array:
+    if not axes:
+        return part
+    (axis, kept), *others = axes
+    inner = _put(jnp.take(leaf, kept, axis=axis, mode="clip"), part, others)
+    if axis == 0:
+        return leaf.at[kept].set(inner, indices_are_sorted=True, unique_indices=True)
+    # A scatter into columns is slow on CPU; a gather and a select are not.
+    place = jnp.full(leaf.shape[axis], -1).at[kept].set(jnp.arange(kept.size))
+    inside = (place >= 0).reshape((1,) * (leaf.ndim - 1) + (-1,))
+    return jnp.where(inside, jnp.take(inner, jnp.maximum(place, 0), axis=axis, mode="clip"), leaf)
+
+
+def _thinned_axes(path, leaf: Array, chain: Chain, units: Units) -> list[tuple[int, Array]]:
+    """Which axes of a leaf run over hidden units, by its place in the tree."""
+    names = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", "")))) for k in path]
+    for i, layer in enumerate(chain.layers):
+        axes = {}
+        if _contains(names, (*layer, "kernel")):
+            axes = {0: i - 1, leaf.ndim - 1: i}
+        elif _contains(names, (*layer, "bias")):
+            axes = {leaf.ndim - 1: i}
+        if axes:
+            return [
+                (axis, units[j])
+                for axis, j in axes.items()
+                if 0 <= j < len(units) and chain.hidden[j].kept < chain.hidden[j].width
+            ]
+    return []
+
+
+def _contains(names: list[str], part: tuple[str, ...]) -> bool:
+    return any(tuple(names[i : i + len(part)]) == part for i in range(len(names)))
+
+
+class Scaling(nnx.Module):
+    """What a hidden dropout is inside a sub-network: the factor width / kept."""
+
+    def __init__(self, factor: float):
+        self.factor = factor
+
+    def __call__(self, x: Array, **_: Any) -> Array:
+        return x * self.factor
+
+
+def scale_instead(model: nnx.Module, chain: Chain) -> None:
+    """Swap the hidden dropouts of a model, in place, for the factor that keeps the mean."""
+    for hidden in chain.hidden:
+        parent, name = _at(model, hidden.dropout[:-1]), hidden.dropout[-1]
+        scaling = Scaling(hidden.width / hidden.kept)
+        if name.isdigit():
+            parent[int(name)] = scaling
+        else:
+            setattr(parent, name, scaling)

@@ -1,0 +1,1 @@
+"""Experiments: one module a table or figure; each writes its records under experiments/results/."""

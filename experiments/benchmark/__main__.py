@@ -1,0 +1,73 @@
+"""The command line of the benchmark; see scripts/benchmark."""
+
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import jax
+from tqdm import tqdm
+
+from experiments import benchmark
+from experiments.benchmark import libraries, report, suites
+from experiments.common import cli, user_errors
+from experiments.provenance import command, provenance
+from experiments.record import RESULTS
+
+
+@dataclass(frozen=True)
+class Config:
+    suites: tuple[Literal["masks", "grad", "train_step"], ...] = ("masks", "grad", "train_step")
+    """what to measure"""
+    sizes: tuple[str, ...] = ()
+    """arrays of masks and grad, such as 128x1024; not given: three sizes, four on a GPU"""
+    quick: bool = False
+    """tiny sizes and three rounds, to see that it runs: the times mean nothing"""
+    out: Path | None = None
+    """folder for JSON and pictures; not given: experiments/results/benchmark, none if quick"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    config = cli(Config, benchmark.__doc__, argv)
+    with user_errors():
+        plan = make_plan(config)
+    out = config.out or (None if config.quick else RESULTS / "benchmark")
+    found, missing = libraries.installed()
+    for name, reason in missing.items():
+        print(f"{name} is left out: {reason}")
+    for suite in config.suites:
+        start, load = time.perf_counter(), os.getloadavg()[0]
+        rows = list(tqdm(suites.SUITES[suite](found, plan), desc=suite, unit="row", disable=None))
+        print(f"\n{suite}\n{report.table(rows)}", flush=True)
+        if out is None:
+            continue
+        source = provenance("benchmark", data_sha256=None, wall_seconds=time.perf_counter() - start)
+        source |= {
+            "command": command("benchmark", ["benchmark", *(argv or sys.argv[1:])]),
+            "malloc": os.environ.get("GLIBC_TUNABLES"),  # scripts/benchmark sets it
+            "load_average_before": round(load, 2),
+            "quick": config.quick,
+            "missing": missing,
+        }
+        report.write(suite, rows, source, out)
+        print(f"written: {suite}.json and {suite}.png")
+
+
+def make_plan(config: Config) -> suites.Plan:
+    """What the flags ask for. Raises ValueError for a size that is not two numbers."""
+    plan = suites.QUICK if config.quick else suites.Plan()
+    if config.sizes:
+        for size in config.sizes:
+            if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", size):
+                raise ValueError(f"--sizes has {size!r}; write rows x columns, such as 128x1024")
+        return plan._replace(sizes=tuple(tuple(map(int, size.split("x"))) for size in config.sizes))
+    if jax.default_backend() == "gpu" and not config.quick:
+        return plan._replace(sizes=(*plan.sizes, (8192, 8192)))
+    return plan
+
+
+if __name__ == "__main__":
+    main()

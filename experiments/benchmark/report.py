@@ -1,0 +1,118 @@
+"""What a suite leaves behind: a table, a JSON file, and a picture of the ratios."""
+
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.benchmark.libraries import FLAX_NNX, OURS, OURS_KEY
+from experiments.common import text_table
+
+HEADER = (
+    "library", "mode", "shape", "dtype", "rate", "median us", "iqr", "x floor", "iqr",
+    "flax.nnx / it", "residual bits", "repeats",
+)  # fmt: skip
+Row = dict[str, Any]
+COLOURS = {OURS: "#b2182b", OURS_KEY: "#f4a582", FLAX_NNX: "#053061"}
+TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
+OTHERS = ("#2166ac", "#4393c3", "#92c5de", "#c9dfec")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """One aligned line a row."""
+    return text_table(HEADER, [_cells(row) for row in rows])
+
+
+def _cells(row):
+    bits = row["residual_bits"]
+    return (
+        row["library"],
+        row["mode"],
+        _joined("x", row["shape"]),
+        row["dtype"],
+        _joined("/", row["rate"]),
+        f"{row['median_us']:.1f}",
+        f"{row['iqr_us']:.1f}",
+        f"{row['ratio_to_floor']:.2f}",
+        f"{row['ratio_to_floor_iqr']:.2f}",
+        f"{row['speedup_over_flax_nnx']:.2f}",
+        "" if bits is None else f"{bits:.2f}",
+        row["repeats"],
+    )
+
+
+def _joined(mark, values):
+    return mark.join(map(str, values if isinstance(values, (list, tuple)) else [values]))
+
+
+def write(suite: str, rows: Sequence[Row], provenance: dict[str, Any], out: Path) -> None:
+    """Write `out`/<suite>.json, strict JSON with a line a row, and <suite>.png beside it."""
+    out.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(json.dumps(_rounded(row), allow_nan=False) for row in rows)
+    head = json.dumps({"suite": suite, "provenance": provenance}, allow_nan=False, indent=1)
+    text = head.removesuffix("\n}") + f',\n "rows": [\n{lines}\n]\n}}\n'
+    (out / f"{suite}.json").write_text(text, encoding="utf-8")
+    picture(rows).savefig(out / f"{suite}.png", dpi=110)
+
+
+def _rounded(row):
+    return {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in row.items()}
+
+
+def picture(rows: Sequence[Row]) -> Figure:
+    """Bars of times the floor on a log scale: a panel a size and dtype, a group a rate."""
+    rows = [row for row in rows if row["mode"] == "chained"]
+    floor = rows[0]["library"]
+    libraries = _unique(row["library"] for row in rows if row["library"] != floor)
+    others = iter(OTHERS)
+    colours = {name: COLOURS.get(name) or next(others, "0.7") for name in libraries}
+    shapes = _unique(_joined("x", row["shape"]) for row in rows)
+    dtypes = _unique(row["dtype"] for row in rows)
+    top = 1.5 * max(2, *(row["ratio_to_floor"] + row["ratio_to_floor_iqr"] for row in rows))
+    figure, axes = plt.subplots(
+        len(dtypes),
+        len(shapes),
+        sharey=True,
+        squeeze=False,
+        figsize=(max(4.2 * len(shapes), 6.5), 2.9 * len(dtypes) + 0.9),
+        layout="constrained",
+    )
+    for panel, (dtype, shape) in zip(axes.flat, itertools.product(dtypes, shapes), strict=True):
+        inside = [r for r in rows if r["dtype"] == dtype and _joined("x", r["shape"]) == shape]
+        rates = _unique(_joined("/", row["rate"]) for row in inside)
+        width = 0.85 / len(libraries)
+        for i, name in enumerate(libraries):
+            bars = [row for row in inside if row["library"] == name]
+            panel.bar(
+                np.arange(len(bars)) + (i - (len(libraries) - 1) / 2) * width,
+                [row["ratio_to_floor"] for row in bars],
+                width,
+                yerr=[row["ratio_to_floor_iqr"] / 2 for row in bars],
+                error_kw={"linewidth": 0.6},
+                color=colours[name],
+                label=name,
+            )
+        panel.axhline(1, color="black", linewidth=0.8)
+        panel.set(title=f"{shape} {dtype}", yscale="log", xlabel="rate")
+        panel.set_yticks(TICKS, [f"{tick:g}" for tick in TICKS])
+        panel.minorticks_off()
+        panel.set_ylim(0.5, top)
+        panel.set_xticks(range(len(rates)), rates)
+        panel.grid(axis="y", linewidth=0.3)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.supylabel(f"time / time of {floor}", fontsize="medium")
+    caption = "medians of paired ratios; lines: as long as their interquartile range"
+    figure.suptitle(caption, fontsize="medium")
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _unique(values: Iterable) -> list:
+    return list(dict.fromkeys(values))

@@ -1,0 +1,163 @@
+"""What is measured: masks (forward), grad (forward and backward), train_step (the paper's MLP)."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmark import timing
+from experiments.benchmark.backward import forward_and_backward, residual_bits
+from experiments.benchmark.libraries import COPY, FLAX_NNX, FLOOR, OURS, OURS_KEY, Library, floor
+
+NO_DROPOUT = "no dropout"
+INPUT_RATE, HIDDEN_RATE = 0.2, 0.5
+Libraries = Mapping[str, Library]
+Row = dict[str, Any]
+
+
+class Plan(NamedTuple):
+    """How much is measured; the rates are those of masks, of grad, and of single calls."""
+
+    sizes: tuple[tuple[int, int], ...] = ((128, 1024), (1024, 1024), (4096, 4096))
+    dtypes: tuple[str, ...] = ("float32", "bfloat16")
+    mask_rates: tuple[float, ...] = (0.1, 0.2, 0.25, 0.5, 0.9)
+    grad_rates: tuple[float, ...] = (0.2, 0.5)
+    single_call_rates: tuple[float, ...] = (0.2, 0.5)
+    batch: int = 128
+    layers: tuple[int, ...] = (784, 1024, 1024, 1024, 10)
+    rounds: int = 20
+    seconds: float = 0.025
+
+
+QUICK = Plan(
+    sizes=((16, 1024),),
+    dtypes=("bfloat16",),
+    mask_rates=(0.2,),
+    grad_rates=(0.5,),
+    single_call_rates=(0.2,),
+    batch=8,
+    layers=(16, 32, 32, 10),
+    rounds=3,
+    seconds=0.001,
+)
+
+
+def masks(libraries: Libraries, plan: Plan) -> Iterator[Row]:
+    """Forward only: y = dropout(x)."""
+    libraries = {FLOOR: Library(floor), **libraries}
+    libraries.pop(OURS_KEY, None)  # the same forward pass as OURS
+    for case, x in _cases("masks", plan, plan.mask_rates):
+        steps = _steps(libraries, case["rate"])
+        programs = {name: timing.chained(step, x) for name, step in steps.items()}
+        if jax.default_backend() == "gpu":
+            programs[COPY] = timing.copies(x)
+        yield from _rows(case | {"mode": "chained"}, programs, libraries, plan)
+        if case["rate"] in plan.single_call_rates:
+            programs = {name: timing.single_call(step, x) for name, step in steps.items()}
+            yield from _rows(case | {"mode": "single_call"}, programs, libraries, plan)
+
+
+def grad(libraries: Libraries, plan: Plan) -> Iterator[Row]:
+    """Forward, then backward with the output as the cotangent."""
+    libraries = {FLOOR: Library(floor), **libraries}
+    for case, x in _cases("grad", plan, plan.grad_rates):
+        programs = {
+            name: timing.chained(forward_and_backward(step), x)
+            for name, step in _steps(libraries, case["rate"]).items()
+        }
+        for row in _rows(case | {"mode": "chained"}, programs, libraries, plan):
+            apply = libraries[row["library"]].apply
+            yield row | {"residual_bits": residual_bits(apply, case["dtype"], case["rate"])}
+
+
+def train_step(libraries: Libraries, plan: Plan) -> Iterator[Row]:
+    """A step of SGD with momentum on the paper's MLP; the floor is the step without dropout."""
+    libraries = {NO_DROPOUT: Library(lambda key, x, rate: x), **libraries}
+    carry = mlp_carry(jax.random.key(0), plan.batch, plan.layers)
+    programs = {
+        name: timing.chained(functools.partial(mlp_step, library.apply), carry)
+        for name, library in libraries.items()
+    }
+    case = {
+        "suite": "train_step",
+        "shape": [plan.batch, *plan.layers],
+        "dtype": "float32",
+        "rate": [INPUT_RATE, HIDDEN_RATE],
+        "mode": "chained",
+    }
+    yield from _rows(case, programs, libraries, plan)
+
+
+def _cases(suite: str, plan: Plan, rates) -> Iterator[tuple[Row, jax.Array]]:
+    for shape in plan.sizes:
+        for dtype in plan.dtypes:
+            x = jax.random.normal(jax.random.key(0), shape, dtype)
+            for rate in rates:
+                yield {"suite": suite, "shape": list(shape), "dtype": dtype, "rate": rate}, x
+
+
+def _steps(libraries: Libraries, rate: float) -> dict[str, Callable]:
+    return {
+        name: lambda key, x, apply=library.apply: apply(key, x, rate)
+        for name, library in libraries.items()
+    }
+
+
+def _rows(case: Row, programs, libraries: Libraries, plan: Plan) -> Iterator[Row]:
+    """Time the programs, of which the first is the floor, and describe each."""
+    base = next(iter(programs))
+    samples = timing.measure(
+        programs,
+        rounds=plan.rounds,
+        seconds=plan.seconds if case["mode"] == "chained" else plan.seconds / 4,
+        references=(base, OURS, OURS_KEY, FLAX_NNX),
+    )
+    for name, taken in samples.items():
+        median, iqr = timing.median_and_iqr(taken * 1e6)
+        ratio, ratio_iqr = timing.median_and_iqr(taken / samples[base])
+        yield case | {
+            "library": name,
+            "version": libraries[name].version if name in libraries else None,
+            "median_us": median,
+            "iqr_us": iqr,
+            "ratio_to_floor": ratio,
+            "ratio_to_floor_iqr": ratio_iqr,
+            "speedup_over_flax_nnx": timing.median_and_iqr(samples[FLAX_NNX] / taken)[0],
+            "residual_bits": None,
+            "repeats": int(np.isfinite(taken).sum()),
+        }
+
+
+def mlp_carry(key, batch, widths):
+    """(params, velocity, images, labels) for one batch of noise."""
+    keys = jax.random.split(key, len(widths) + 1)
+    params = [
+        {"kernel": jax.random.normal(k, (n, m)) * jnp.sqrt(2 / n), "bias": jnp.zeros(m)}
+        for k, n, m in zip(keys, widths[:-1], widths[1:], strict=False)
+    ]
+    images = jax.random.uniform(keys[-2], (batch, widths[0]))
+    labels = jax.random.randint(keys[-1], (batch,), 0, widths[-1])
+    return params, jax.tree.map(jnp.zeros_like, params), images, labels
+
+
+def mlp_step(apply, key, carry):
+    """One step: cross entropy, momentum 0.9, learning rate 0.001."""
+    params, velocity, images, labels = carry
+
+    def loss(params):
+        h = images
+        keys = jax.random.split(key, len(params))
+        for i, (key_i, layer) in enumerate(zip(keys, params, strict=True)):
+            h = jax.nn.relu(h) if i else h
+            h = apply(key_i, h, HIDDEN_RATE if i else INPUT_RATE)
+            h = h @ layer["kernel"] + layer["bias"][None]
+        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(h), labels[:, None], axis=1))
+
+    velocity = jax.tree.map(lambda v, g: 0.9 * v - 0.001 * g, velocity, jax.grad(loss)(params))
+    return jax.tree.map(jnp.add, params, velocity), velocity, images, labels
+
+
+SUITES = {"masks": masks, "grad": grad, "train_step": train_step}

@@ -1,0 +1,154 @@
+"""The benchmark's tables: what was measured, beside what was aimed at. Standard library only."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+OURS, OURS_KEY, FLAX = "dropout_jax", "dropout_jax residual=key", "flax.nnx"
+FLOORS = ("x * c", "no dropout")
+NOT_RUN = "*Not run yet.*"
+Row = Mapping[str, Any]
+
+# What was aimed at on two CPU cores: times the floor, and times faster than flax.nnx, at rates 0.5
+# and 0.2.
+AIMS = {
+    ("4096x4096", "float32"): ((0.9, 1.5), (14, 8)),
+    ("4096x4096", "bfloat16"): ((1.3, 2.0), (14, 9)),
+    ("1024x1024", "float32"): ((2.5, 4), (9, 6)),
+    ("128x1024", "float32"): ((3, 3), (6, 5)),
+}
+AIM_BACKWARD = 3
+AIM_STEP = 1.03
+
+
+def tables(results: Path) -> str:
+    """Every suite that has been run, each under a line that says how."""
+    folder = results / "benchmark"
+    parts = []
+    for suite, make in SUITES.items():
+        file = folder / f"{suite}.json"
+        if file.exists():
+            measured = json.loads(file.read_text(encoding="utf-8"))
+            parts.append(f"{head(measured, suite)}\n\n{make(measured['rows'])}")
+    return "\n\n".join(parts) or NOT_RUN
+
+
+def head(measured: Mapping[str, Any], suite: str) -> str:
+    source = measured["provenance"]
+    there = source["device"]
+    device = source["cpu"] if there["platform"] == "cpu" else there["kind"]
+    link = f"[{suite}.json](experiments/results/benchmark/{suite}.json)"
+    return f"{TITLES[suite]} ({device}, jax {source['versions']['jax']}, {link}):"
+
+
+def masks(rows: list[Row]) -> str:
+    """Ours beside the aims, then every library at one size."""
+    header = ["forward", "× time of `x * c`, rate 0.5 / 0.2", "aim",
+              "× faster than flax.nnx, rate 0.5 / 0.2", "aim"]  # fmt: skip
+    body = []
+    for shape, dtype in _unique((row["shape"], row["dtype"]) for row in rows):
+        found = [_one(rows, OURS, shape, dtype, rate) for rate in (0.5, 0.2)]
+        if None in found:
+            continue
+        floor, faster = AIMS.get((_joined(shape), dtype), (None, None))
+        body.append([
+            f"{_joined(shape)} {dtype}",
+            _pair(found, "ratio_to_floor"), _aim("≤", floor),
+            _pair(found, "speedup_over_flax_nnx"), _aim("≥", faster),
+        ])  # fmt: skip
+    return f"{markdown(header, body)}\n\n{libraries(rows)}"
+
+
+def libraries(rows: list[Row]) -> str:
+    """Each library at each rate: times the floor, for the middle size in float32."""
+    shapes = _unique(row["shape"] for row in rows)
+    shape = shapes[len(shapes) // 2]
+    chosen = [r for r in rows if r["shape"] == shape and r["dtype"] == "float32" and _chained(r)]
+    rates = _unique(row["rate"] for row in chosen)
+    names = [name for name in _unique(row["library"] for row in chosen) if name not in FLOORS]
+    body = [
+        [name, *(f"{_one(rows, name, shape, 'float32', r)['ratio_to_floor']:.1f}" for r in rates)]
+        for name in names
+    ]
+    title = f"× time of `x * c`, {_joined(shape)} float32"
+    return markdown([title, *(f"rate {rate:g}" for rate in rates)], body)
+
+
+def grad(rows: list[Row]) -> str:
+    """Forward and backward: how much faster than Flax, and what is kept in between."""
+    names = [name for name in _unique(row["library"] for row in rows) if name not in FLOORS]
+    header = ["forward + backward: × faster than flax.nnx, rate 0.5 / 0.2 "
+              f"(aim ≥ {AIM_BACKWARD})", *names]  # fmt: skip
+    body = []
+    for shape, dtype in _unique((row["shape"], row["dtype"]) for row in rows):
+        cells = []
+        for name in names:
+            found = [_one(rows, name, shape, dtype, rate) for rate in (0.5, 0.2)]
+            cells.append("–" if None in found else _pair(found, "speedup_over_flax_nnx"))
+        body.append([f"{_joined(shape)} {dtype}", *cells])
+    bits = []
+    for name in names:
+        kept = [r["residual_bits"] for r in rows if r["library"] == name]
+        kept = [b for b in kept if b is not None]
+        low, high = (f"{edge(kept):.2f}".rstrip("0").rstrip(".") for edge in (min, max)) if kept else ("–", "–")
+        bits.append(low if low == high else f"{low} to {high}")
+    return markdown(header, [*body, ["bits an element kept for the backward pass", *bits]])
+
+
+def train_step(rows: list[Row]) -> str:
+    """A training step of 784-1024-1024-1024-10 relative to the same net without dropout."""
+    header = ["library", "× time without dropout", "IQR", "median ms"]
+    body = [
+        [r["library"], f"{r['ratio_to_floor']:.3f}", f"{r['ratio_to_floor_iqr']:.3f}",
+         f"{r['median_us'] / 1000:.2f}"]
+        for r in rows
+    ]  # fmt: skip
+    return f"{markdown(header, body)}\n\nAim for ours: at most {AIM_STEP}."
+
+
+TITLES = {
+    "masks": "Applying dropout, many applications chained in one program, medians",
+    "grad": "Forward and backward, chained, medians",
+    "train_step": "A training step, 784-1024-1024-1024-10, batch 128, rates 0.2 and 0.5, float32",
+}
+SUITES: dict[str, Callable[[list[Row]], str]] = {
+    "masks": masks,
+    "grad": grad,
+    "train_step": train_step,
+}
+
+
+def _one(rows, library, shape, dtype, rate):
+    found = [
+        row
+        for row in rows
+        if (row["library"], row["shape"], row["dtype"], row["rate"]) == (library, shape, dtype, rate)
+        and _chained(row)
+    ]
+    return found[0] if found else None
+
+
+def _chained(row):
+    return row["mode"] == "chained"
+
+
+def _pair(found, column):
+    return " / ".join(f"{row[column]:.2f}" if row[column] < 10 else f"{row[column]:.0f}" for row in found)
+
+
+def _aim(sign, values):
+    return "–" if values is None else " / ".join(f"{sign} {value:g}" for value in values)
+
+
+def _joined(shape):
+    return "x".join(map(str, shape))
+
+
+def _unique(values):
+    return [json.loads(text) for text in dict.fromkeys(json.dumps(value) for value in values)]
+
+
+def markdown(header, rows):
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

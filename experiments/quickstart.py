@@ -1,0 +1,126 @@
+"""The first experiment: 300 digits that a net learns by heart, with dropout and without.
+
+Claim (Srivastava et al. 2014, section 1): where there are few examples for the size of the net, it
+overfits, and dropout narrows the gap between its errors on test and on training data.
+Here 64-256-256-10 learns 300 of scikit-learn's digits, which need no download, until it makes no
+error on them; ten seeds with dropout and ten without are one compiled program.
+
+Command: python -m experiments.quickstart, or scripts/quickstart
+Time: under half a minute on two cores, compilation included.
+Writes: a table, a picture of the learning curves, and one record an arm.
+Expected: 6.4 ± 0.1 % of the 360 test digits wrong without dropout and 5.5 ± 0.1 % with it, a
+difference of 0.9 ± 0.2 points; no training digit wrong in either.
+
+How the settings were chosen: with --validation 1137, which are the training digits not trained on.
+At 6 seeds the error there was 4.9 % without dropout, and 4.4, 4.2 and 4.4 % with input rates of
+0.05, 0.1 and 0.2 before hidden rates of 0.5; hidden rates of 0.3, and a learning rate that stays
+constant, gained less.
+"""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import dropout_jax as dj
+from dropout_jax import data, runs, train
+from experiments import arms, common, figures, record
+
+
+@dataclass(frozen=True)
+class Config(common.Common):
+    seeds: int = 10
+    """how many runs an arm: the seeds 0 to seeds - 1, side by side in one program"""
+    hidden: tuple[int, ...] = (256, 256)
+    """units of each hidden layer (ReLU)"""
+    rate: common.Rate = 0.5
+    """probability of dropping a hidden unit"""
+    input_rate: common.Rate = 0.1
+    """probability of dropping an input, one of 64 pixels"""
+    examples: int = 300
+    """how many of the 1437 training digits to train on, the first"""
+    epochs: int = 200
+    """passes over these examples"""
+    batch_size: int = 30
+    """examples an update"""
+    learning_rate: float = 3e-3
+    """of Adam at the start; it falls to 0 as half a cosine"""
+    validation: int = 0
+    """training digits set aside: report the error on the last so many, not on the test set"""
+
+
+def run(config: Config) -> dict[str, Any]:
+    """The arm that the config describes, out of the program that trains both."""
+    return train_both(config)[has_dropout(config)]
+
+
+def train_both(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The results without and with dropout: all seeds of both side by side in one program."""
+    arms.check_counts(seeds=config.seeds, epochs=config.epochs, examples=config.examples)
+    epochs = 3 if config.quick else config.epochs
+    splits = arms.splits(data.load_digits(), config.validation)
+    splits["train"] = tuple(array[: config.examples] for array in splits["train"])
+    sizes = (64, *config.hidden, 10)
+
+    def build(rngs, hyper):
+        return dj.layers.MLP(sizes, rates=tuple(hyper["rates"]), rngs=rngs)
+
+    def optimizer(hyper):
+        updates = len(splits["train"][0]) // config.batch_size * epochs
+        return optax.adam(optax.cosine_decay_schedule(config.learning_rate, updates))
+
+    rates = jnp.array([config.input_rate] + [config.rate] * len(config.hidden))
+    hyper = {"rates": jnp.repeat(jnp.stack([0 * rates, rates]), config.seeds, axis=0)}
+    keys = jnp.tile(arms.keys_of(config.seeds), 2)  # both arms start from the same weights
+    loop = train.make_loop(build, optimizer, batch_size=config.batch_size)
+    state = jax.jit(jax.vmap(loop.init, (0, 0, None)))(keys, hyper, splits)
+    state, history = runs.run(loop, state, splits, epochs=epochs, label="without and with dropout")
+    extra = {"updates": int(state.step[0]), "epoch_chosen": "last"}
+    plain, dropped = slice(config.seeds), slice(config.seeds, None)
+    return tuple({**arms.errors(history, part), "extra": extra} for part in (plain, dropped))
+
+
+def has_dropout(config: Config) -> bool:
+    return bool(config.rate or config.input_rate)
+
+
+def records_of(configs: Sequence[Config]) -> list[record.Record]:
+    """The records of both arms: those that are there, with --resume, or else of a new run."""
+    config = configs[-1]
+    found = [record.find("quickstart", c, config.out) for c in configs] if config.resume else []
+    if found and all(found):
+        return found
+    start = time.perf_counter()
+    results = train_both(config)
+    about = {
+        "data_sha256": {"digits": data.load_digits().sha256},
+        "wall_seconds": time.perf_counter() - start,
+        "folder": config.out,
+    }
+    pairs = zip(configs, results, strict=True)
+    return [record.read(record.write("quickstart", c, result, **about)) for c, result in pairs]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    config = common.cli(Config, __doc__, argv)
+    with common.user_errors():
+        if not has_dropout(config):
+            raise ValueError("--rate and --input-rate are both 0; that arm is trained in any case")
+        plain = dataclasses.replace(config, rate=0.0, input_rate=0.0)
+        records = records_of([plain, config])
+        print(arms.report(records))
+        if not config.validation:
+            name = f"learning_curves_quickstart{'_quick' if config.quick else ''}.png"
+            picture = (config.out or record.RESULTS) / "figures" / name
+            figures.learning_curves(records, picture)
+            print(f"picture: {picture}")
+        print("records:", *(r.path for r in records))
+
+
+if __name__ == "__main__":
+    main()

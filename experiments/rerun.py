@@ -1,0 +1,92 @@
+"""Run a record again and compare: does this commit still give these numbers?
+
+Command: python -m experiments.rerun experiments/results/mnist/<record>.json
+Takes what the record's own run took (its wall_seconds). Expected: every metric equal, bit for
+bit, on the device and the versions of the record; elsewhere the last bits may differ, and
+training spreads them. Exit code 0: all equal. 1: some differ. 2: the record cannot be run.
+"""
+
+import dataclasses
+import importlib
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from experiments import record
+from experiments.common import cli, user_errors
+
+
+@dataclass(frozen=True)
+class Config:
+    file: Annotated[Path, tyro.conf.Positional]
+    """the record to run again"""
+    data_dir: Path | None = field(default=None, metadata=record.NOT_RECORDED)
+    """folder that holds the data files; not given: where dropout_jax.data looks by itself"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = cli(Config, __doc__, argv)
+    with user_errors():
+        old = record.read(arguments.file)
+        module = experiment_module(old.experiment)
+        config = build_config(module.Config, old.config, arguments.data_dir)
+        new = record.plain(module.run(config)["final"])
+    lines = {metric: compare(old.final.get(metric), new.get(metric)) for metric in old.final | new}
+    for metric, difference in lines.items():
+        print(f"{metric}: {difference or 'equal'}")
+    if any(lines.values()):
+        was = old.provenance
+        print(f"the record was made on {was['device']['kind']} with {was['versions']}")
+    sys.exit(int(any(lines.values())))
+
+
+def experiment_module(name: str) -> Any:
+    """experiments.<name>; ValueError where it is no experiment of this checkout."""
+    try:
+        if not name.isidentifier():
+            raise ModuleNotFoundError(name)
+        module = importlib.import_module(f"experiments.{name}")
+        module.Config, module.run
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(f"the record's experiment {name!r} cannot be run: {error}") from error
+    return module
+
+
+def build_config(config_type: type, recorded: dict[str, Any], data_dir: Path | None) -> Any:
+    """The Config of a record; ValueError where its fields are no longer those of the record."""
+    fields = {f.name for f in dataclasses.fields(config_type) if f.metadata.get("recorded", True)}
+    if fields != set(recorded):
+        raise ValueError(
+            f"the record lacks {sorted(fields - set(recorded))} and has an unknown "
+            f"{sorted(set(recorded) - fields)}; check out the commit that it names"
+        )
+    config = config_type(**{name: _tuples(value) for name, value in recorded.items()})
+    return config if data_dir is None else dataclasses.replace(config, data_dir=data_dir)
+
+
+def compare(old: list[float] | None, new: list[float] | None) -> str:
+    """What differs between two lists of one number a seed; "" where nothing does."""
+    if old is None or new is None:
+        return "only in the record" if new is None else "not in the record"
+    if len(old) != len(new):
+        return f"{len(old)} seeds in the record, {len(new)} now"
+    differing = [
+        f"seed {seed}: {a} in the record, {b} now"
+        for seed, (a, b) in enumerate(zip(old, new, strict=True))
+        if a != b and not (math.isnan(a) and math.isnan(b))
+    ]
+    return f"differs in {len(differing)} of {len(old)} seeds; {differing[0]}" if differing else ""
+
+
+def _tuples(value):
+    """JSON has lists only; a frozen config holds tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""The tables of the README: each a function from the folder of results to markdown.
+
+Every number comes from a record and links to it; a spread is the standard error of the mean over
+seeds. Records made with --quick and records that a newer run of the same config replaces are left
+out. Standard library only, so that `scripts/make_tables` runs anywhere.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from experiments import benchmark_tables, paper, record
+from experiments.benchmark_tables import NOT_RUN, markdown
+from experiments.record import RESULTS, Record
+
+START = re.compile(r"<!-- table:(\w+) -->")
+END = "<!-- /table -->"
+
+
+def regenerate(text: str, results: Path = RESULTS) -> tuple[str, list[str]]:
+    """`text` with every marked block made anew, and the names of the blocks that differed.
+
+    A block is what stands between `<!-- table:NAME -->` and `<!-- /table -->`.
+
+    Raises:
+      ValueError: for a block of an unknown name, or one that does not end.
+    """
+    made, differing, position = "", [], 0
+    for start in START.finditer(text):
+        name, end = start.group(1), text.find(END, start.end())
+        following = START.search(text, start.end())
+        if end < 0 or (following and following.start() < end):
+            raise ValueError(f"the block {start.group()} does not end with {END}")
+        if name not in TABLES:
+            raise ValueError(f"no table is called {name!r}; choose one of {', '.join(TABLES)}")
+        block = f"\n{TABLES[name](results)}\n"
+        if block != text[start.end() : end]:
+            differing.append(name)
+        made += text[position : start.end()] + block
+        position = end
+    return made + text[position:], differing
+
+
+def mnist(results: Path) -> str:
+    """With and without dropout on MNIST, next to what was published at a like number of updates."""
+    header = ["published: error % (updates)"]
+    return errors(results, "mnist", header, lambda r: [closest_published(r)])
+
+
+def quickstart(results: Path) -> str:
+    """The first network a user trains, with and without dropout."""
+    return errors(results, "quickstart", [], lambda r: [])
+
+
+def errors(results: Path, experiment: str, more_header: list[str], more: Callable) -> str:
+    """Test error, training error and their gap, a row a record, and what dropout changes."""
+    records = record.newest(record.read_all(experiment, results))
+    records = [r for r in records if "test_error" in r.final]  # not those that chose the settings
+    if not records:
+        return NOT_RUN
+    records.sort(key=lambda r: (str(alike(r)), sum(rates(r).values()), str(r.path)))
+    header = ["network", "dropout rate", "test error %", "train error %", "gap", "seeds",
+              "epochs (updates)", *more_header, "device", "run"]  # fmt: skip
+    rows = []
+    for r in records:
+        test, train = r.final["test_error"], r.final["train_error"]
+        gap = [a - b for a, b in zip(test, train, strict=True)]
+        rows.append([
+            network(r), ", ".join(f"{k} {v:g}" for k, v in rates(r).items()) or "none",
+            *map(record.plus_minus, (test, train, gap)), len(test), epochs(r), *more(r),
+            device(r), link(r.path),
+        ])  # fmt: skip
+    return "\n\n".join([markdown(header, rows), *comparisons(records)])
+
+
+def comparisons(records: Sequence[Record]) -> list[str]:
+    """A sentence for each pair of runs that differ in the dropout alone."""
+    sentences = []
+    for plain in records:
+        for dropped in records:
+            if not rates(plain) and rates(dropped) and alike(plain) == alike(dropped):
+                without, with_ = plain.final["test_error"], dropped.final["test_error"]
+                change = record.mean_and_stderr(with_)[0] - record.mean_and_stderr(without)[0]
+                stderr = record.difference_stderr(without, with_)
+                spread = "" if stderr is None else f" ± {stderr:.2f}"
+                sentences.append(
+                    f"{network(plain)}: with dropout ({link(dropped.path)}) the test error is "
+                    f"{abs(change):.2f}{spread} points {'lower' if change < 0 else 'higher'} than "
+                    f"without ({link(plain.path)})."
+                )
+    return sentences
+
+
+def closest_published(r: Record) -> str:
+    """Figure 4 at no more updates than ours, and the same network where one was published."""
+    updates, hidden = r.extra.get("updates"), tuple(r.config.get("hidden", ()))
+    if r.config.get("data", "mnist") != "mnist" or updates is None:
+        return "–"
+    found, names = [], []
+    at = paper.figure_4_range(bool(rates(r)), updates)
+    if at:
+        found.append(f"{at[1]:.2f} to {at[2]:.2f} ({at[0] // 1000}k, Figure 4, six nets)")
+    if rates(r) and len(set(hidden)) == 1:
+        unit = r.config.get("activation", "relu") + ("_maxnorm" if r.config.get("max_norm") else "")
+        names.append(f"table2/dropout_{unit}_{len(hidden)}x{hidden[0]}")
+    if rates(r) and hidden == paper.PYLEARN2_RECIPE["hidden"]:
+        names.append("pylearn2/60k")
+    for number in (paper.PUBLISHED[name] for name in names if name in paper.PUBLISHED):
+        where = number.where.split(",")[0] if number.source == paper.JMLR else number.source
+        found.append(f"{number.value:.2f}{number.mark} ({number.updates // 1000}k, {where})")
+    return "; ".join(found) or "–"
+
+
+def keras_example(results: Path) -> str:
+    """The Keras example beside the accuracy that its docstring gives."""
+    number = paper.PUBLISHED["keras/mnist_mlp/test_accuracy"]
+    note = f"Published: {number.value:.2f} % test accuracy ({number.source}, {number.note})."
+    return metrics(results, "keras_example", note)
+
+
+def thinned(results: Path) -> str:
+    """What thinner networks save, beside what was claimed for methods of the kind."""
+    claims = [
+        ("Song et al. 2019, MLP, speed-up", "approximate_random_dropout/mlp"),
+        ("Sarma et al. 2021, LSTM, speed-up", "sisrt/lstm"),
+        ("Notin et al. 2020, % of time saved", "sliceout"),
+    ]
+    published = paper.PUBLISHED
+    texts = [
+        f"{label} {published[f'{name}/lowest'].value:g} to {published[f'{name}/highest'].value:g}"
+        f"{published[f'{name}/lowest'].mark}"
+        for label, name in claims
+    ]
+    arms = ("dense", "dropout", "sparsedrop")
+    minutes = ", ".join(f"{arm} {published[f'sparsedrop/{arm}/minutes'].value:g}" for arm in arms)
+    texts.append(f"Lo 2024, MLP, minutes of training: {minutes}")
+    note = f"Claimed: {'; '.join(texts)}. († read in an abstract or on a page about the paper)"
+    return metrics(results, "thinned", note)
+
+
+def metrics(results: Path, experiment: str, note: str) -> str:
+    """A row a record: the config fields that vary, then every metric."""
+    records = record.newest(record.read_all(experiment, results))
+    if not records:
+        return NOT_RUN
+    fields = [
+        name
+        for name in dict.fromkeys(name for r in records for name in r.config)
+        if name != "quick" and len({str(r.config.get(name)) for r in records}) > 1
+    ]
+    names = list(dict.fromkeys(name for r in records for name in r.final))
+    rows = [
+        [
+            *(r.config.get(name, "–") for name in fields),
+            *(shown(r.final[name]) if name in r.final else "–" for name in names),
+            max(map(len, r.final.values())), device(r), link(r.path),
+        ]  # fmt: skip
+        for r in sorted(records, key=lambda r: str([r.config.get(name) for name in fields]))
+    ]
+    header = [name.replace("_", " ") for name in fields + names] + ["seeds", "device", "run"]
+    return markdown(header, rows) + f"\n\n{note}"
+
+
+def rates(r: Record) -> dict[str, float]:
+    """The dropout rates of a run that are not 0, by the name of their config field or layer."""
+    found = {}
+    for name, value in r.config.items():
+        if name == "rates":  # the input's, then each hidden layer's
+            same = len(set(value[1:])) == 1
+            layers = ["input", *("hidden" if same else f"hidden{i}" for i in range(1, len(value)))]
+            found |= zip(layers, value, strict=True)
+        elif is_rate(name):
+            found[name.removesuffix("_rate")] = value
+    return {name: rate for name, rate in found.items() if rate}
+
+
+def alike(r: Record) -> dict:
+    """The config without its dropout rates: the same for the two arms of a comparison."""
+    return {k: v for k, v in r.config.items() if not is_rate(k)}
+
+
+def is_rate(field: str) -> bool:
+    return field in ("rate", "rates") or (field.endswith("_rate") and field != "learning_rate")
+
+
+def network(r: Record) -> str:
+    return "-".join(map(str, r.config.get("hidden", []))) or r.experiment
+
+
+def epochs(r: Record) -> str:
+    updates = r.extra.get("updates")
+    chosen = r.extra.get("epoch_chosen", "last")
+    return f"{r.config.get('epochs', '–')}{f' ({updates})' if updates else ''}, {chosen}"
+
+
+def device(r: Record) -> str:
+    there = r.provenance["device"]
+    return r.provenance["cpu"] if there["platform"] == "cpu" else there["kind"]
+
+
+def link(path: Path) -> str:
+    return f"[{path.stem}](experiments/results/{path.parent.name}/{path.name})"
+
+
+def shown(values: Sequence[float]) -> str:
+    """Mean ± standard error, with two significant digits of the latter."""
+    mean, stderr = record.mean_and_stderr(values)
+    if not stderr or not math.isfinite(stderr):
+        return f"{mean:.4g}"
+    return record.plus_minus(values, digits=max(0, 1 - math.floor(math.log10(stderr))))
+
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    "mnist": mnist,
+    "quickstart": quickstart,
+    "keras_example": keras_example,
+    "benchmark": benchmark_tables.tables,
+    "thinned": thinned,
+}

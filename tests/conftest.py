@@ -1,0 +1,63 @@
+"""Strict flags, the real MNIST, and the few fixtures that every test file shares."""
+
+import os
+from pathlib import Path
+
+# Before JAX starts its backends: eight simulated devices, so that sharding is tested on one CPU.
+# (Measured: neither compiling nor running on the first of eight is slower than on one.)
+DEVICES = "--xla_force_host_platform_device_count"
+if DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}=8".strip()
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+NO_MNIST = (
+    "MNIST is absent: set DROPOUT_JAX_DATA to a folder that holds mnist/ "
+    "with the four original files (train-images-idx3-ubyte.gz ...)"
+)
+
+
+@pytest.fixture
+def key_reuse_checked():
+    """Raise KeyReuseError wherever a key feeds jax.random twice.
+
+    Not a global flag: JAX's checker counts the redraw of a mask in a backward pass, a remat, or a
+    test's second call with the same key as reuse, and these are what much of the suite is about.
+    """
+    with jax.debug_key_reuse(True):
+        yield
+
+
+@pytest.fixture
+def x64():
+    """64-bit arrays for the test that asks for them."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """The folder of the four MNIST files; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("DROPOUT_JAX_DATA") or "nowhere") / "mnist"
+    if not folder.is_dir():
+        pytest.skip(NO_MNIST)
+    return folder
+
+
+def pytest_collection_modifyitems(items):
+    """A test that takes `mnist_dir` is an `mnist` test; the marker cannot be forgotten."""
+    for item in items:
+        if "mnist_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker("mnist")
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum(NO_MNIST in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_line(f"MNIST tests SKIPPED: {count}. {NO_MNIST}.", yellow=True)

@@ -1,0 +1,221 @@
+"""The benchmark's machinery: its rows, its residual bits, and that it measures what it says."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.benchmark import backward, libraries, report, suites, timing
+from experiments.benchmark.__main__ import Config, main, make_plan
+
+PEERS = ("flax.nnx", "flax.linen", "haiku", "equinox", "keras")
+TINY = suites.QUICK._replace(sizes=((2, 64),), batch=2, layers=(4, 4, 4), rounds=2, seconds=1e-5)
+FUNCTIONS_ONLY = ("dropout_jax", "dropout_jax residual=key", "flax.nnx")
+
+
+def library(name):
+    found, missing = libraries.installed()
+    if name in missing:
+        pytest.skip(f"{name} is absent: {missing[name]}")
+    return found[name]
+
+
+def few():
+    return {name: library(name) for name in FUNCTIONS_ONLY}
+
+
+@pytest.mark.parametrize("name", ["dropout_jax", "dropout_jax residual=key", *PEERS])
+def test_every_library_drops_at_the_rate_and_scales(name):
+    key, x, rate = timing.key_of(3), jnp.ones((256, 256)), 0.25
+    y = np.asarray(jax.jit(library(name).apply, static_argnums=2)(key, x, rate))
+    np.testing.assert_allclose(y[y != 0], 1 / (1 - rate), rtol=1e-6)
+    # A binomial count, at a false-alarm rate of 1e-6 shared among seven: 5.4 sigma.
+    sigma = np.sqrt(rate * (1 - rate) * x.size)
+    assert abs((y == 0).sum() - rate * x.size) < 5.4 * sigma
+    other = np.asarray(library(name).apply(timing.key_of(4), x, rate))
+    assert (other != y).any(), "the key does not reach the mask"
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "bits"),
+    [
+        ("dropout_jax", "float32", 1),
+        ("dropout_jax", "bfloat16", 1),
+        ("dropout_jax residual=key", "float32", 0),
+        ("dropout_jax residual=key", "bfloat16", 0),
+        ("flax.nnx", "float32", 8),
+        ("flax.linen", "bfloat16", 8),
+        ("equinox", "float32", 8),
+        ("keras", "float32", 8),
+        ("haiku", "float32", 32),
+        ("haiku", "bfloat16", 16),
+    ],
+)
+def test_residual_bits_are_those_that_the_libraries_keep(name, dtype, bits):
+    """8: a boolean. 16 and 32: a float mask. 0: the 64 bits of a key, over 2^18 elements."""
+    measured = backward.residual_bits(library(name).apply, dtype, 0.2)
+    assert bits <= measured <= bits + 64 / 2**18
+
+
+def test_residual_bits_count_what_depends_on_x_too():
+    def square(key, x, rate):
+        return x * x
+
+    assert backward.residual_bits(square, "float32", 0.5) == 32
+
+
+def test_the_floor_is_a_multiplication_that_xla_keeps():
+    x = jnp.ones((8, 128))
+    signs = {float(libraries.floor(timing.key_of(i), x, 0.5)[0, 0]) for i in range(4)}
+    assert signs == {1.0, -1.0}
+    compiled = jax.jit(libraries.floor).lower(timing.key_of(0), x, 0.5).compile().as_text()
+    assert "multiply" in compiled
+
+
+def test_a_chain_applies_the_step_as_often_as_told_and_no_key_returns():
+    seen = []
+
+    def step(key, carry):
+        jax.debug.callback(lambda i: seen.append(int(i)), jax.random.key_data(key)[1])
+        return carry + 1
+
+    x = jnp.zeros(3)
+    program = timing.chained(step, x)
+    program.run(3)
+    program.run(2)
+    jax.effects_barrier()
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+    assert not x.is_deleted(), "the chain consumed an array that others start from"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e-40])
+def test_a_chain_that_leaves_the_normal_numbers_is_an_error(value):
+    values = {"x": jnp.array([0.0, 1.0]), "labels": jnp.array([0])}
+    timing.check_normal(values)
+    with pytest.raises(ArithmeticError, match="normal"):
+        timing.check_normal({**values, "y": np.array([1.0, value], np.float32)})
+
+
+class Clock:
+    """Time that only the programs move."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def program(self, cost):
+        def run(count):
+            self.now += cost * count
+
+        return timing.Program(run)
+
+
+def test_samples_are_seconds_an_application_and_slow_peers_sit_out_odd_rounds(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.now)
+    costs = {"floor": 1e-5, "ours": 2e-5, "slow reference": 0.3, "slow": 0.4}
+    samples = timing.measure(
+        {name: clock.program(cost) for name, cost in costs.items()},
+        rounds=20,
+        seconds=0.025,
+        references=("floor", "slow reference"),
+    )
+    for name, taken in samples.items():
+        np.testing.assert_allclose(taken[np.isfinite(taken)], costs[name], rtol=1e-6)
+    assert {n: int(np.isfinite(t).sum()) for n, t in samples.items()} == {
+        "floor": 20, "ours": 20, "slow reference": 20, "slow": 10,
+    }  # fmt: skip
+    assert timing.median_and_iqr(samples["slow"] / samples["floor"])[0] == pytest.approx(4e4)
+
+
+def test_median_and_iqr_leave_out_the_rounds_sat_out():
+    assert timing.median_and_iqr(np.array([1, np.nan, 2, 3, np.nan, 4, 5])) == (3, 2)
+
+
+def test_forward_and_backward_is_the_pullback_and_xla_keeps_the_passes_apart():
+    dropout = library("dropout_jax").apply
+    step = backward.forward_and_backward(lambda key, x: dropout(key, x, 0.5))
+    x = jnp.full((4, 64), 3.0)
+    compiled = jax.jit(step).lower(timing.key_of(5), x).compile()
+    mask = dropout(timing.key_of(5), jnp.ones_like(x), 0.5)
+    np.testing.assert_allclose(compiled(timing.key_of(5), x), mask * mask * x)
+    apart = jax.jit(backward.forward_and_backward(lambda key, x: x * 2)).lower(timing.key_of(5), x)
+    assert " conditional(" in apart.compile().as_text()
+
+
+def test_a_training_step_lowers_the_loss_without_dropout():
+    carry = suites.mlp_carry(jax.random.key(0), 8, (16, 32, 4))
+    step = jax.jit(lambda key, carry: suites.mlp_step(lambda key, x, rate: x, key, carry))
+
+    def loss(carry):
+        params, _, images, labels = carry
+        h = jax.nn.relu(images @ params[0]["kernel"]) @ params[1]["kernel"]
+        return -jnp.mean(jax.nn.log_softmax(h)[jnp.arange(8), labels])
+
+    before = loss(carry)
+    for i in range(5):
+        carry = step(timing.key_of(i), carry)
+    assert loss(carry) < before
+
+
+def test_a_training_step_drops_inputs_and_hidden_units_at_the_papers_rates():
+    calls = []
+
+    def apply(key, x, rate):
+        calls.append((x.shape[1], rate))
+        return x
+
+    key = jax.random.key(0)
+    jax.eval_shape(lambda: suites.mlp_step(apply, key, suites.mlp_carry(key, 2, (6, 5, 4, 3))))
+    assert calls == [(6, 0.2), (5, 0.5), (4, 0.5)]
+
+
+@pytest.mark.parametrize("suite", suites.SUITES)
+def test_a_suite_has_a_row_for_every_library_and_case(suite):
+    rows = list(suites.SUITES[suite](few(), TINY))
+    floor = rows[0]["library"]
+    names = [floor, *FUNCTIONS_ONLY]
+    expected = {
+        "masks": [(n, mode) for mode in ("chained", "single_call") for n in names if "=" not in n],
+        "grad": [(n, "chained") for n in names],
+        "train_step": [(n, "chained") for n in names],
+    }[suite]
+    assert [(row["library"], row["mode"]) for row in rows] == expected
+    for row in rows:
+        assert row["suite"] == suite and row["repeats"] == TINY.rounds
+        assert row["median_us"] > 0 and row["ratio_to_floor"] > 0
+        assert (row["residual_bits"] is None) == (suite != "grad")
+        if row["library"] == floor:
+            assert (row["ratio_to_floor"], row["ratio_to_floor_iqr"]) == (1, 0)
+        if row["library"] == "flax.nnx":
+            assert row["speedup_over_flax_nnx"] == 1
+
+
+def test_the_command_writes_strict_json_and_a_picture(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(suites, "QUICK", TINY)
+    found = few()
+    monkeypatch.setattr(libraries, "installed", lambda: (found, {"keras": "gone"}))
+    main(["--quick", "--suites", "grad", "--out", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "keras is left out: gone" in printed and "x * c" in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["grad.json", "grad.png"]
+    content = json.loads((tmp_path / "grad.json").read_text(), parse_constant=pytest.fail)
+    assert content["suite"] == "grad" and len(content["rows"]) == 4
+    assert {"commit", "dirty", "versions", "device", "cpu", "utc"} <= set(content["provenance"])
+    assert content["provenance"]["missing"] == {"keras": "gone"}
+    assert str(tmp_path) not in (tmp_path / "grad.json").read_text()
+
+
+def test_quick_writes_nothing_unless_a_folder_is_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(suites, "QUICK", TINY)
+    found = {"flax.nnx": library("flax.nnx")}
+    monkeypatch.setattr(libraries, "installed", lambda: (found, {}))
+    monkeypatch.setattr(report, "write", lambda *args: pytest.fail("a quick run was written"))
+    main(["--quick", "--suites", "train_step"])
+
+
+def test_sizes_are_read_and_a_bad_one_is_named():
+    assert make_plan(Config(sizes=("2x3", "40x50"))).sizes == ((2, 3), (40, 50))
+    with pytest.raises(ValueError, match="'1024'; write rows x columns"):
+        make_plan(Config(sizes=("1024",)))

@@ -1,0 +1,98 @@
+"""Named sites and per-example keys."""
+
+import hashlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dropout_jax as dj
+
+KEY = jax.random.key(0)
+
+
+def data(key):
+    return np.asarray(jax.random.key_data(key))
+
+
+def test_a_site_is_its_name_and_not_its_place():
+    a = data(dj.site_key(KEY, "hidden1"))
+    dj.site_key(KEY, "another")
+    np.testing.assert_array_equal(data(dj.site_key(KEY, "hidden1")), a)
+    np.testing.assert_array_equal(data(jax.jit(lambda key: dj.site_key(key, "hidden1"))(KEY)), a)
+
+
+def test_the_hash_is_pinned():
+    """BLAKE2s of "abc" (RFC 7693, appendix B, is of the 32-byte digest; this one of 4 bytes)."""
+    first = int.from_bytes(hashlib.blake2s(b"abc", digest_size=4).digest(), "little")
+    np.testing.assert_array_equal(data(dj.site_key(KEY, "abc")), data(jax.random.fold_in(KEY, first)))
+
+
+def test_sites_steps_and_keys_differ():
+    sites = [f"hidden{i}" for i in range(300)] + ["", "é", "a" * 1000]
+    steps = [KEY, *(jax.random.fold_in(KEY, t) for t in range(3)), *jax.random.split(KEY, 3)]
+    drawn = {data(dj.site_key(key, site)).tobytes() for key in steps[:4] for site in sites}
+    assert len(drawn) == 4 * len(sites)
+    assert not drawn & {data(key).tobytes() for key in steps}
+
+
+def test_sites_map_over_keys():
+    keys = jax.random.split(KEY, 5)
+    mapped = jax.vmap(lambda key: dj.site_key(key, "x"))(keys)
+    np.testing.assert_array_equal(data(mapped), np.stack([data(dj.site_key(k, "x")) for k in keys]))
+
+
+def test_an_example_has_one_key_wherever_it_stands():
+    ids = jnp.array([7, 3, 3, 100_000])
+    keys = dj.per_example_keys(KEY, ids)
+    assert keys.shape == (4,)
+    for i, key in zip(ids, keys, strict=True):
+        np.testing.assert_array_equal(data(key), data(jax.random.fold_in(KEY, i)))
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (2, 3), ()])
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.uint32])
+def test_shapes_of_ids(shape, dtype):
+    ids = np.arange(np.prod(shape, dtype=int), dtype=dtype).reshape(shape)
+    assert dj.per_example_keys(KEY, ids).shape == shape
+    assert jax.jit(dj.per_example_keys)(KEY, ids).shape == shape
+
+
+def test_keys_of_many_examples_differ():
+    drawn = data(dj.per_example_keys(KEY, jnp.arange(2**16)))
+    assert len(np.unique(drawn, axis=0)) == 2**16
+
+
+def test_other_generators():
+    key = jax.random.key(0, impl="rbg")
+    assert dj.site_key(key, "x").dtype == dj.per_example_keys(key, jnp.arange(3)).dtype == key.dtype
+
+
+def test_deriving_keys_is_no_reuse(key_reuse_checked):
+    keys = dj.per_example_keys(dj.site_key(jax.random.key(0), "x"), jnp.arange(3))
+    dj.site_key(jax.random.key(0), "y")
+    jax.random.normal(keys[0], (2,))
+
+
+@pytest.mark.parametrize("derive", [dj.site_key, dj.per_example_keys])
+def test_bad_keys(derive):
+    argument = "x" if derive is dj.site_key else jnp.arange(2)
+    with pytest.raises(TypeError, match=r"jax\.random\.key\(0\)"):
+        derive(None, argument)
+    with pytest.raises(TypeError, match="PRNGKey"):
+        derive(jax.random.PRNGKey(0), argument)
+    with pytest.raises(ValueError, match="one is needed"):
+        derive(jax.random.split(KEY), argument)
+
+
+@pytest.mark.parametrize("site", [0, None, b"x", ("a", 1)])
+def test_bad_sites(site):
+    with pytest.raises(TypeError, match="write a name"):
+        dj.site_key(KEY, site)
+
+
+@pytest.mark.parametrize("ids", [jnp.arange(3.0), [0.5], jnp.ones(2, bool)])
+def test_bad_ids(ids):
+    with pytest.raises(TypeError, match="integer indices"):
+        dj.per_example_keys(KEY, ids)
