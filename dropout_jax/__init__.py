@@ -27,7 +27,7 @@ from dropout_jax.noise.zoneout import zoneout as zoneout
 from dropout_jax.noise.zoneout import zoneout_mean as zoneout_mean
 
 # Loaded on first use: importing the functions costs no flax, optax or orbax.
-__getattr__, __dir__, _ = lazy_loader.attach(
+__getattr__, _lazy_names, _ = lazy_loader.attach(
     __name__,
     submodules=["checkpoint", "data", "layers", "linen", "schedules", "train"],
     submod_attrs={
@@ -36,3 +36,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "thin": ["Thin"],
     },
 )
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_lazy_names()})

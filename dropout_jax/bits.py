@@ -49,6 +49,7 @@ def layout(shape: tuple[int, ...]) -> Layout:
     return Layout(tuple(lead), size)
 
 
+@jax.jit  # traced once a shape, however many words a fold draws
 def threefry(key_data: Array, high: Array, low: Array) -> tuple[Array, Array]:
     """Threefry-2x32 with 20 rounds, two words a counter (Salmon et al. 2011, section 3).
 

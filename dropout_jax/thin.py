@@ -30,6 +30,17 @@ class Thin:
       layers: places of the linear layers in the model, first to last, such as "linears/0"; those of
         an `MLP` are known.
       dropouts: places of the dropout layers after each hidden one, in the same order.
+
+    Raises:
+      ValueError: steps or block below 1; layers without dropouts, or the other way round.
+
+    Example:
+      >>> import dropout_jax as dj
+      >>> dj.Thin(steps=10, block=16)
+      Thin(steps=10, block=16, layers=None, dropouts=None)
+
+    Source: one mask a batch and smaller matrices as in Graham et al. 2015 (arXiv:1502.02478); the
+    life of several steps, which pays for the moving, is ours.
     """
 
     steps: int = 10

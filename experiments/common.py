@@ -50,8 +50,8 @@ class Common:
     """a few seconds at a size that only shows that it runs; tables leave such records out"""
     data_dir: Path | None = field(default=None, metadata=NOT_RECORDED)
     """folder that holds the data files; not given: where dropout_jax.data looks by itself"""
-    out: Path | None = field(default=None, metadata=NOT_RECORDED)
-    """folder for records, one folder an experiment in it; not given: experiments/results"""
+    out: Path = field(default=Path("runs"), metadata=NOT_RECORDED)
+    """folder for records and pictures; experiments/results holds those that are committed"""
     resume: bool = field(default=False, metadata=NOT_RECORDED)
     """skip a run whose record is there already"""
 
@@ -81,18 +81,23 @@ def cli(config_type: type[ConfigT], description: str, argv: Sequence[str] | None
         if stop.code:
             _fail(f"{_first_message(stderr.getvalue())} (see {_program(config_type)} --help)")
         raise
-    if getattr(config, "out", None) is not None:
+    if hasattr(config, "out"):
         check_writable(config.out)
     return config
 
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn what the library says about a bad input or file into one line and exit code 2."""
+    """Turn what the library says about a bad input, file or run into one line and exit code 2.
+
+    Ctrl-C ends with code 130, after the line that the run printed.
+    """
     try:
         yield
-    except (ValueError, OSError, DataError) as error:
+    except (ValueError, OSError, DataError, FloatingPointError) as error:
         _fail(str(error))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 def check_writable(folder: Path) -> None:

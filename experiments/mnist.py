@@ -135,7 +135,7 @@ def record_of(config: Config) -> record.Record:
 def checkpoint_folder(config: Config) -> Path:
     """Where an arm is saved while it runs: a folder a config."""
     name = zlib.crc32(repr(record.recorded_config(config)).encode())
-    return (config.out or record.RESULTS) / "mnist" / "checkpoints" / f"{name:08x}"
+    return config.out / "mnist" / "checkpoints" / f"{name:08x}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(arms.report(records))
         if not config.validation:
             name = f"learning_curves_quickstart{'_quick' if config.quick else ''}.png"
-            picture = (config.out or record.RESULTS) / "figures" / name
+            picture = config.out / "figures" / name
             figures.learning_curves(records, picture)
             print(f"picture: {picture}")
         print("records:", *(r.path for r in records))

@@ -14,10 +14,11 @@ from dropout_jax import bits
 
 NEXT_TO_ONE = 1 - 2.0**-24
 DYADIC = [0.5, 0.25, 0.75, 0.625, 2**-9, 1 - 2**-9, 2**-15, 1 - 2**-15, 2**-20]
-RATES = DYADIC + [0.1, 0.2, 1 / 3, 0.7, 0.9, 0.03, 0.97, 1e-3, 0.999, 1e-4, 0.9999, 1e-6, 1 - 1e-6]
-EXACT = [*RATES, 2**-24, 2**-23 * (1 - 2**-24), NEXT_TO_ONE]
+OTHERS = [0.1, 0.2, 1 / 3, 0.7, 0.9, 0.03, 0.97, 1e-3, 0.999, 1e-4, 0.9999, 1e-6, 1 - 1e-6]
+EXACT = [*DYADIC, *OTHERS, 2**-24, 2**-23 * (1 - 2**-24), NEXT_TO_ONE]
 EXTREME = [0.0, 1.0, 1e-20, 1e-40, 2**-47, 2**-48, 1 - 1e-12, NEXT_TO_ONE]
-SHAPES = [(), (1,), (31,), (32,), (33,), (3, 5, 7), (28, 28, 3), (2, 28, 28, 3), (4, 64), (2, 1, 40)]
+SHAPES = [(), (1,), (31,), (32,), (33,), (4, 64), (2, 1, 40)]
+SHAPES += [(3, 5, 7), (28, 28, 3), (2, 28, 28, 3)]
 EMPTY = [(0,), (0, 5), (3, 0), (3, 0, 5), (0, 0)]
 
 
@@ -135,7 +136,8 @@ def test_the_correlation_bound_holds_at_every_rate():
     tails = np.geomspace(2**-47, 0.5, 20_000)
     edges = 2.0 ** -np.arange(1, 24)
     beside = np.concatenate([np.nextafter(np.float32(edges), np.float32(to)) for to in (0, 1)])
-    grid = np.concatenate([np.linspace(0, 1, 20_001)[1:-1], tails, 1 - tails, edges, beside, 1 - beside])
+    middle = np.linspace(0, 1, 20_001)[1:-1]
+    grid = np.concatenate([middle, tails, 1 - tails, edges, beside, 1 - beside])
     for rate in np.unique(np.float32(grid)):
         if rate in (0, 1):
             continue
@@ -147,7 +149,8 @@ def test_the_correlation_bound_holds_at_every_rate():
 
 
 def test_depth_of_a_traced_rate_is_that_of_a_static_one():
-    rates = np.float32(np.concatenate([np.geomspace(1e-8, 0.5, 999), 1 - np.geomspace(6e-8, 0.5, 999)]))
+    near_one = 1 - np.geomspace(6e-8, 0.5, 999)
+    rates = np.float32(np.concatenate([np.geomspace(1e-8, 0.5, 999), near_one]))
     k, scale = jax.jit(bits.depth)(rates)
     expected = [bits.depth(rate) for rate in rates]
     np.testing.assert_array_equal(k, [e[0] for e in expected])
@@ -182,7 +185,9 @@ def test_each_element_of_an_array_rate_is_as_if_alone(shape):
     np.testing.assert_array_equal(mixed, np.take_along_axis(alone, which[None], 0)[0])
 
 
-@pytest.mark.parametrize("rate_shape", [(4, 1, 1), (5, 1), (7,), (4, 5, 1), (4, 1, 7), (1, 5, 7), (1,)])
+@pytest.mark.parametrize(
+    "rate_shape", [(4, 1, 1), (5, 1), (7,), (4, 5, 1), (4, 1, 7), (1, 5, 7), (1,)]
+)
 def test_an_array_rate_broadcasts_against_the_draw(rate_shape):
     rate = jax.random.uniform(jax.random.key(1), rate_shape)
     full = jnp.broadcast_to(rate.reshape((1,) * (3 - rate.ndim) + rate.shape), (4, 5, 7))

@@ -53,7 +53,7 @@ def test_help_shows_the_claim_and_each_field(capsys):
     ("argv", "words"),
     [
         (["--rte", "0.1"], "--rte"),
-        (["--rate", "1.5"], "rate is 1.5; it is the probability of dropping"),
+        (["--rate", "1.5"], "rate is 1.5, and must lie between 0 and 1"),
         (["--rate", "nan"], "probability of dropping"),
         (["--rate", "half"], "half"),
         (["--seeds", "many"], "many"),

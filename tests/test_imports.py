@@ -1,4 +1,4 @@
-"""Imports point one way, the functions import nothing heavy, and every public name has an example."""
+"""Imports point one way, functions import nothing heavy, and public names have an example."""
 
 import ast
 import subprocess
@@ -85,8 +85,8 @@ def launched(name):
     path = ROOT / "experiments" / f"{name}.py"
     if not path.exists():
         return (ROOT / "experiments" / name / "__main__.py").exists()
-    guards = [n for n in tree(path).body if isinstance(n, ast.If) and "__main__" in ast.dump(n.test)]
-    return bool(guards)
+    tests = [ast.dump(node.test) for node in tree(path).body if isinstance(node, ast.If)]
+    return any("__main__" in test for test in tests)
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=label)

@@ -204,7 +204,15 @@ def words_copied(mask):
 
 @pytest.mark.parametrize(
     "check",
-    [check_marginal, check_lanes, check_lane_pairs, check_words, check_rows, check_lags, check_runs],
+    [
+        check_marginal,
+        check_lanes,
+        check_lane_pairs,
+        check_words,
+        check_rows,
+        check_lags,
+        check_runs,
+    ],
 )
 def test_a_fair_sampler_passes(check):
     check(sampled(), RATE, ALPHA)

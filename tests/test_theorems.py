@@ -44,7 +44,8 @@ def test_weight_scaling_is_exact_for_a_linear_layer(keep):
     scaled = dj.scale_for_inference({"kernel": jnp.asarray(w), "bias": jnp.asarray(b)}, keep)
     at_test = x @ np.asarray(scaled["kernel"]) + np.asarray(scaled["bias"])
     np.testing.assert_allclose(at_test, mean, rtol=1e-12)
-    np.testing.assert_allclose(np.tensordot(probability(MASKS, keep), MASKS / keep, 1), 1, rtol=1e-12)
+    mean_noise = np.tensordot(probability(MASKS, keep), MASKS / keep, 1)
+    np.testing.assert_allclose(mean_noise, 1, rtol=1e-12)
 
 
 def test_weight_scaling_is_not_exact_for_a_hidden_layer():

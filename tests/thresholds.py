@@ -23,7 +23,7 @@ def assert_binomial(counts, n, probability, alpha, what):
 
 
 def normal_threshold(alpha, checks=1):
-    """|z| that a standard normal exceeds in one of `checks` draws with probability alpha at most."""
+    """|z| that one of `checks` standard normals exceeds with probability alpha at most."""
     return stats.norm.isf(alpha / checks / 2)
 
 

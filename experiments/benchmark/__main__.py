@@ -15,7 +15,6 @@ from experiments import benchmark
 from experiments.benchmark import libraries, report, suites
 from experiments.common import cli, user_errors
 from experiments.provenance import command, provenance
-from experiments.record import RESULTS
 
 
 @dataclass(frozen=True)
@@ -26,15 +25,15 @@ class Config:
     """arrays of masks and grad, such as 128x1024; not given: three sizes, four on a GPU"""
     quick: bool = False
     """tiny sizes and three rounds, to see that it runs: the times mean nothing"""
-    out: Path | None = None
-    """folder for JSON and pictures; not given: experiments/results/benchmark, none if quick"""
+    out: Path = Path("runs")
+    """folder for records and pictures; experiments/results holds those that are committed"""
 
 
 def main(argv: list[str] | None = None) -> None:
     config = cli(Config, benchmark.__doc__, argv)
     with user_errors():
         plan = make_plan(config)
-    out = config.out or (None if config.quick else RESULTS / "benchmark")
+    out = config.out / "benchmark"
     found, missing = libraries.installed()
     for name, reason in missing.items():
         print(f"{name} is left out: {reason}")
@@ -42,8 +41,6 @@ def main(argv: list[str] | None = None) -> None:
         start, load = time.perf_counter(), os.getloadavg()[0]
         rows = list(tqdm(suites.SUITES[suite](found, plan), desc=suite, unit="row", disable=None))
         print(f"\n{suite}\n{report.table(rows)}", flush=True)
-        if out is None:
-            continue
         source = provenance("benchmark", data_sha256=None, wall_seconds=time.perf_counter() - start)
         source |= {
             "command": command("benchmark", ["benchmark", *(argv or sys.argv[1:])]),
