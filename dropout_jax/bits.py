@@ -20,7 +20,8 @@ from jax import lax
 from dropout_jax._typing import Array, Key, Rate, is_static
 
 LANES = 32
-MAX_DEPTH = 15
+DEPTHS = (9, 11, 13, 15)
+MAX_DEPTH = DEPTHS[-1]
 _ALL = np.uint32(0xFFFFFFFF)
 # Keeps our counters apart from those that jax.random uses with the same key.
 _DOMAIN = 0x64726F70
@@ -99,8 +100,9 @@ def depth(rate):
 
     The correlation is at most 4^-k / (4 rate (1 - rate)), and at most 2^-k for the rarest events.
     """
-    event = np.minimum(rate, 1 - rate) if isinstance(rate, np.generic) else jnp.minimum(rate, 1 - rate)
-    k, scale = 9, np.float32(2**9)
+    minimum = np.minimum if isinstance(rate, np.generic) else jnp.minimum
+    event = minimum(rate, 1 - rate)
+    k, scale = DEPTHS[0], np.float32(2 ** DEPTHS[0])
     for limit in (2**-5, 2**-9, 2**-13):
         rare = event < np.float32(limit)
         k, scale = k + 2 * rare, scale * (1 + 3 * rare)
@@ -118,8 +120,8 @@ def _fold_static(word, rate: np.float32) -> Array:
     elif threshold:
         k -= (threshold & -threshold).bit_length() - 1
         threshold //= threshold & -threshold
-    for position in reversed(range(int(k))):
-        acc = word(position) | acc if threshold >> (int(k) - 1 - position) & 1 else word(position) & acc
+    for i in reversed(range(int(k))):
+        acc = word(i) | acc if threshold >> (int(k) - 1 - i) & 1 else word(i) & acc
     return acc
 
 
@@ -129,14 +131,24 @@ def _fold_traced(word, rate: Array) -> Array:
     scaled = rate * scale
     whole = jnp.floor(scaled)
     threshold, shared = whole.astype(jnp.uint32), ((scaled - whole) * 2.0**32).astype(jnp.uint32)
+
+    # All positions at once, along a new first axis: one program for 32 lanes, not one a position.
+    position = lax.broadcasted_iota(jnp.int32, (MAX_DEPTH + 1,) + (1,) * rate.ndim, 0)
+    unused = position >= k[None]  # leaves acc, still empty, as it is
+    shift = jnp.where(unused, 0, k[None] - 1 - position).astype(jnp.uint32)
+    bit = ~unused & ((threshold[None] >> shift) & 1 == 1)
+    both, either, starts = pack(bit | unused), pack(bit), pack(position == k[None])
+
+    decider = word(MAX_DEPTH)[..., None]
+    for depth_below in DEPTHS[:-1]:
+        decider = jnp.where(k == depth_below, word(depth_below)[..., None], decider)
+    decision = pack(decider < shared)
+
     acc = np.uint32(0)
-    for position in reversed(range(MAX_DEPTH + 1)):
-        unused = position >= k  # leaves acc, still empty, as it is
-        bit = ~unused & ((threshold >> jnp.where(unused, 0, k - 1 - position).astype(jnp.uint32)) & 1 == 1)
-        acc = (acc & (word(position) | pack(bit | unused))) | (word(position) & pack(bit))
-        if position % 2 and position >= 9:  # the possible values of k
-            starts = pack(k == position)
-            acc = (acc & ~starts) | (pack(word(position)[..., None] < shared) & starts)
+    for i in reversed(range(MAX_DEPTH + 1)):
+        acc = (acc & (word(i) | both[i])) | (word(i) & either[i])
+        if i in DEPTHS:
+            acc = (acc & ~starts[i]) | (decision & starts[i])
     return acc | pack(rate >= 1)
 
 
