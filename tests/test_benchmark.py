@@ -171,6 +171,7 @@ def test_a_training_step_drops_inputs_and_hidden_units_at_the_papers_rates():
     assert calls == [(6, 0.2), (5, 0.5), (4, 0.5)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", suites.SUITES)
 def test_a_suite_has_a_row_for_every_library_and_case(suite):
     rows = list(suites.SUITES[suite](few(), TINY))

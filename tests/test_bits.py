@@ -167,6 +167,7 @@ def mask(rate, shape=(8, 96)):
 traced_mask = jax.jit(lambda rate: dj.bernoulli_mask(jax.random.key(0), rate, (8, 96)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", EXACT + EXTREME)
 def test_static_traced_and_array_rates_draw_one_mask(rate):
     static = mask(rate)
@@ -175,6 +176,7 @@ def test_static_traced_and_array_rates_draw_one_mask(rate):
     np.testing.assert_array_equal(mask(jnp.float32(rate)), static)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(16, 96), (16, 5, 7), (4, 40), (50,), (2, 28, 28, 3)])
 def test_each_element_of_an_array_rate_is_as_if_alone(shape):
     """Rates of every depth side by side in one word, certain ones among them."""
@@ -185,6 +187,7 @@ def test_each_element_of_an_array_rate_is_as_if_alone(shape):
     np.testing.assert_array_equal(mixed, np.take_along_axis(alone, which[None], 0)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rate_shape", [(4, 1, 1), (5, 1), (7,), (4, 5, 1), (4, 1, 7), (1, 5, 7), (1,)]
 )
@@ -194,6 +197,7 @@ def test_an_array_rate_broadcasts_against_the_draw(rate_shape):
     np.testing.assert_array_equal(mask(rate, (4, 5, 7)), mask(full, (4, 5, 7)))
 
 
+@pytest.mark.slow
 def test_rates_are_rounded_to_float32_in_64_bit_mode(x64):
     for rate in (0.1, 0.2, 1 / 3, 1e-3):
         np.testing.assert_array_equal(mask(rate), mask(jnp.float64(rate)))
@@ -301,6 +305,7 @@ def test_pack_inverts_unpack(ndim):
 # Other generators
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
 @pytest.mark.parametrize("rate", [0.5, 0.2, 0.001])
 def test_other_generators_draw_at_the_rate(impl, rate):

@@ -85,6 +85,7 @@ def test_the_list_names_public_functions_once():
 # Shapes, dtypes, edges
 
 
+@pytest.mark.slow
 @over(ENTRIES, slow=True)
 def test_shapes_and_dtypes_are_kept_and_narrow_ones_rounded_once(entry, x64):
     """The noise and the arithmetic are those of float32: a narrow result is its rounding."""
@@ -129,6 +130,7 @@ def test_a_rate_of_1_is_finite_with_its_gradient(entry):
 # Transformations
 
 
+@pytest.mark.slow
 @over(ENTRIES, slow=True)
 def test_transformations_see_one_noise(entry):
     """y = A x + c for a key, so that derivatives are known from values."""
@@ -172,6 +174,7 @@ def test_transformations_see_one_noise(entry):
     assert_same(out["scanned"], alone)
 
 
+@pytest.mark.slow
 @over(TRACED, slow=True)
 def test_a_sweep_over_rates_is_one_program(entry):
     """Numbers, or arrays where they are taken: 0, 1 and mixtures too, in value and gradient."""

@@ -190,6 +190,7 @@ def test_both_conventions_follow_one_trajectory(x64):
     assert np.abs(predictions(weights, biases) - paper).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAPER)
 def test_every_part_of_the_map_is_needed(x64, name):
     """Leaving one hyperparameter unmapped leaves the trajectory."""

@@ -106,6 +106,7 @@ def test_dropped_values_that_are_not_finite_become_zero(form):
     equal(dj.dropout(KEY, x * jnp.nan, in_form(1.0, form)), np.zeros(X.shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [(0,), (1,), (-1,), (0, 1)])
 @pytest.mark.parametrize("rate", [0.5, 0.2, jnp.float32(0.2)], ids=str)
 def test_shared_axes(dims, rate):
@@ -148,6 +149,7 @@ def test_derivatives(rate, form, residual):
     np.testing.assert_allclose(second, noise**3 * X * tangent, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("residual", ["packed", "key"])
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
 def test_hessian(rate, residual):
@@ -188,6 +190,7 @@ def test_vmap_over_keys_rates_and_both():
     equal(paired, np.stack([dj.dropout(k, x, r) for k, x, r in zip(keys, X, rates, strict=False)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("residual", ["packed", "key"])
 @pytest.mark.parametrize("rate", [0.5, jnp.float32(0.2)], ids=str)
 def test_gradients_of_each_example(rate, residual):
@@ -200,6 +203,7 @@ def test_gradients_of_each_example(rate, residual):
     np.testing.assert_array_equal(jax.vmap(jax.grad(loss, 1))(keys, X), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("residual", ["packed", "key"])
 def test_scan(residual):
     keys, rates = jax.random.split(KEY, 4), jnp.array([0.1, 0.5, 0.0, 0.25])
@@ -217,6 +221,7 @@ def test_scan(residual):
     np.testing.assert_allclose(jax.grad(lambda x: run(x).sum())(X), expected / X, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("residual", ["packed", "key"])
 @pytest.mark.parametrize("rate", [0.5, 0.2, jnp.float32(0.2)], ids=str)
 def test_remat_draws_the_same_mask_again(rate, residual):

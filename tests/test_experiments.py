@@ -20,6 +20,8 @@ from dropout_jax import checkpoint, data, runs
 from experiments import keras_example, mnist, quickstart, record, rerun
 from experiments.figures import SOURCE, digest
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENTS = [quickstart, mnist, keras_example]
 SMALL = ["--quick", "--seeds", "2", "--hidden", "8", "8"]
 

@@ -11,6 +11,8 @@ from jax.sharding import PartitionSpec as P
 
 import dropout_jax as dj
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 SHAPE = (256, 1024)
 RATES = [0.5, 0.2, jnp.float32(0.2)]

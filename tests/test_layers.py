@@ -528,6 +528,7 @@ def test_mlp_train_step_in_one_trace():
     assert (grads[0].linears[2].kernel[...] != grads[1].linears[2].kernel[...]).any()
 
 
+@pytest.mark.slow
 def test_mlp_is_made_under_vmap_over_seeds_and_rates():
     keys, rates = jax.random.split(jax.random.key(0), 2), jnp.array([0.0, 0.5, 1.0])
     x = jax.random.normal(jax.random.key(1), (4, 6))

@@ -141,6 +141,7 @@ def test_fit_does_not_trace_an_epoch_again():
     assert calls_of_loss(5) == calls_of_loss(1) >= 1
 
 
+@pytest.mark.slow
 def test_run_does_not_trace_an_epoch_again():
     """`run` starts with hyperparameters as they were given, and goes on with what jit returned."""
     calls = []
@@ -179,6 +180,7 @@ def test_a_flax_model_with_batch_norm_and_dropout():
     assert history["val_error"][-1] == error
 
 
+@pytest.mark.slow
 def test_a_flax_model_of_stacked_layers():
     class Block(nnx.Module):
         def __init__(self, rngs):
@@ -215,6 +217,7 @@ def test_a_flax_model_of_stacked_layers():
 # --- run: many at once, some of which diverge
 
 
+@pytest.mark.slow
 def test_runs_side_by_side():
     keys = jax.random.split(KEY, 3)
     hyper = {"learning_rate": jnp.array([0.125, 0.25, 0.5])}
@@ -241,6 +244,7 @@ def test_how_often_it_evaluates_changes_nothing():
     assert_same(weights(often), weights(rarely))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("progress", [False, True])
 def test_one_of_two_runs_diverges_and_the_other_goes_on(progress):
     hyper = {"learning_rate": jnp.array([0.125, 1e38])}
@@ -285,6 +289,7 @@ def _(primals, tangents):
     return primals[0], tangents[0] * (1 + primals[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [1, 3, 4, 5, 8])
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(bad, where):
@@ -353,6 +358,7 @@ def ctrl_c():
     signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch, every, kept", [(1, 1, 0), (3, 1, 2), (4, 1, 3), (4, 2, 2)])
 def test_ctrl_c_keeps_what_was_evaluated_and_the_same_call_completes(
     epoch, every, kept, tmp_path, capsys
@@ -394,6 +400,7 @@ def test_ctrl_c_during_a_save_is_not_called_saved(tmp_path, capsys, monkeypatch)
     assert_same(weights(run(checkpoint_dir=tmp_path)[0]), weights(straight_run()[0]))
 
 
+@pytest.mark.slow
 def test_a_complete_run_comes_back_without_training_and_can_be_prolonged(tmp_path):
     state, history = run(checkpoint_dir=tmp_path)
     calls = []
@@ -408,6 +415,7 @@ def test_a_complete_run_comes_back_without_training_and_can_be_prolonged(tmp_pat
     assert_same(history.metrics, expected.metrics)
 
 
+@pytest.mark.slow
 def test_fit_goes_on_from_its_checkpoint(tmp_path):
     straight, part, whole = mlp(), mlp(), mlp()
     fit(part, epochs=2, checkpoint_dir=tmp_path)
@@ -416,6 +424,7 @@ def test_fit_goes_on_from_its_checkpoint(tmp_path):
     assert_same(params_of(whole), params_of(straight))
 
 
+@pytest.mark.slow
 def test_runs_side_by_side_go_on_from_their_checkpoint(tmp_path):
     def train_for(epochs, folder=None):
         hyper = {"learning_rate": jnp.array([0.125, 1e38])}  # NaN goes through a checkpoint as well
@@ -428,6 +437,7 @@ def test_runs_side_by_side_go_on_from_their_checkpoint(tmp_path):
     assert_same(history.metrics, expected.metrics)
 
 
+@pytest.mark.slow
 def test_low_precision_and_numbers_as_hyperparameters_go_on_bitwise(tmp_path):
     """A weak type that a checkpoint made strong would promote bfloat16 to float32."""
     loop = train.make_loop(
@@ -472,6 +482,7 @@ def one_epoch(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", OTHERS)
 def test_a_checkpoint_of_another_run_is_refused_and_survives(change, one_epoch):
     options = dict(OTHERS[change])

@@ -80,6 +80,7 @@ def test_take_gives_the_rows_and_columns_of_the_units():
     assert small["linears"][2]["kernel"].shape == (36, 5)
 
 
+@pytest.mark.slow
 def test_the_subnetwork_computes_what_the_masked_network_computes():
     model = mlp(rates=(0, 0.5, 0.25))
     chain = chain_of(model, Thin(block=4))
@@ -97,6 +98,7 @@ def test_the_subnetwork_computes_what_the_masked_network_computes():
     chex.assert_trees_all_close(small(x), h, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [1, 4])
 def test_every_unit_is_kept_with_the_same_probability(block):
     # False alarm: 1e-6 over both hidden layers and both block sizes.
@@ -120,6 +122,7 @@ def make(thinning, optimizer=lambda hyper: optax.adam(hyper["lr"])):
                            optimizer, batch_size=8, thin=thinning)
 
 
+@pytest.mark.slow
 def test_units_outside_the_subnetwork_stay_bitwise_with_decay_and_max_norm():
     def optimizer(hyper):
         decayed = optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.5, 0.9))
@@ -138,6 +141,7 @@ def test_units_outside_the_subnetwork_stay_bitwise_with_decay_and_max_norm():
     assert (new[~outside] != old[~outside]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 3, 8, 100])
 def test_every_batch_is_trained_on_whatever_the_life(steps):
     loop = make(Thin(steps=steps, block=4))
@@ -148,6 +152,7 @@ def test_every_batch_is_trained_on_whatever_the_life(steps):
     assert jax.tree.structure(after) == jax.tree.structure(state)
 
 
+@pytest.mark.slow
 def test_rate_zero_is_ordinary_training():
     def loop(thinning):
         return train.make_loop(lambda rngs, _: dj.layers.MLP(SIZES, rates=(0, 0, 0), rngs=rngs),
@@ -160,6 +165,7 @@ def test_rate_zero_is_ordinary_training():
     chex.assert_trees_all_close(*ends, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_vmapped_seeds_and_learning_rates_are_the_single_runs():
     loop = make(Thin(2, 4))
     keys, hyper = jax.random.split(jax.random.key(10), 3), {"lr": jnp.array([1e-3, 1e-2, 1e-1])}
@@ -174,6 +180,7 @@ def test_vmapped_seeds_and_learning_rates_are_the_single_runs():
         )
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_bitwise_equal(tmp_path):
     loop, key = make(Thin(3, 4)), jax.random.key(11)
     start = lambda: loop.init(key, {"lr": 1e-2}, data())
@@ -184,6 +191,7 @@ def test_a_resumed_run_ends_bitwise_equal(tmp_path):
     chex.assert_trees_all_equal(whole.opt_state, resumed.opt_state)
 
 
+@pytest.mark.slow
 def test_fit_takes_it_as_one_argument_and_infers_with_the_whole_network():
     digits = dj.data.load_digits()
     model = dj.layers.MLP((64, 64, 64, 10), rates=0.5, rngs=nnx.Rngs(0))
@@ -196,6 +204,7 @@ def test_fit_takes_it_as_one_argument_and_infers_with_the_whole_network():
     assert history["val_error"][-1] < 0.1  # 0.9 by chance
 
 
+@pytest.mark.slow
 def test_a_named_chain_trains():
     x, y = data()["train"]
     model = Named(nnx.Rngs(0))

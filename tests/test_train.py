@@ -124,6 +124,7 @@ def test_a_sweep_over_seeds_and_hyperparameters_is_one_trace():
     assert len(builds) == built
 
 
+@pytest.mark.slow
 def test_max_norm_holds_at_every_c_of_a_sweep():
     run = train.make_train(mlp, constrained_sgd, epochs=2, batch_size=16)
     c = jnp.array([0.25, 1.0, jnp.inf])
@@ -143,6 +144,7 @@ def test_the_same_key_gives_the_same_bits_and_another_key_another_run():
     assert np.all(first.losses != other.losses)
 
 
+@pytest.mark.slow
 def test_a_vmapped_run_draws_what_the_single_run_draws():
     run, data = recorded(key=None)
     keys = jax.random.split(KEY, 3)
@@ -152,6 +154,7 @@ def test_a_vmapped_run_draws_what_the_single_run_draws():
         assert_same(at(together, i), single(key, {}, data))
 
 
+@pytest.mark.slow
 def test_a_vmapped_run_computes_what_the_single_run_computes():
     """To half of float32's digits: a batched product sums in another order than a single one."""
     run = train.make_train(mlp, constrained_sgd, epochs=2, batch_size=16)
@@ -164,6 +167,7 @@ def test_a_vmapped_run_computes_what_the_single_run_computes():
         chex.assert_trees_all_close(at(together.state.params, i), alone.state.params, atol=half)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrap, hyper, as_data",
     [
@@ -181,6 +185,7 @@ def test_hyperparameters_and_data_may_be_of_any_kind(wrap, hyper, as_data):
     np.testing.assert_allclose(result.losses, expected.losses, rtol=half)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
 def test_any_key_implementation(impl):
     result, _ = recorded(key=jax.random.key(0, impl=impl))
@@ -244,6 +249,7 @@ def test_one_update_is_the_optimizers():
     np.testing.assert_array_equal(result.state.params["weight"][...], weight)
 
 
+@pytest.mark.slow
 def test_nothing_depends_on_how_often_the_model_was_called_while_it_was_built():
     def used(rngs, hyper):
         model = mlp(rngs, hyper)
@@ -262,6 +268,7 @@ def test_nothing_depends_on_how_often_the_model_was_called_while_it_was_built():
 # --- evaluation
 
 
+@pytest.mark.slow
 def test_evaluation_is_free_of_noise_and_leaves_no_trace():
     results = [recorded(epochs=4, evaluate_every=every)[0] for every in (1, 4)]
     assert_same(results[0].state, results[1].state)
@@ -272,6 +279,7 @@ def test_evaluation_is_free_of_noise_and_leaves_no_trace():
     assert results[0].metrics["train_output"].shape == (4,)
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_the_model_in_evaluation_mode():
     loop = train.make_loop(mlp, constrained_sgd, batch_size=16)
     data = {"train": xor(), "test": xor(40)}
@@ -317,6 +325,7 @@ def test_the_rows_of_a_chunk_stay_together(monkeypatch):
 # --- learning, and mistakes
 
 
+@pytest.mark.slow
 def test_a_network_with_dropout_learns_the_digits():
     digits = dj.data.load_digits()
     run = train.make_train(
