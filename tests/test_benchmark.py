@@ -144,6 +144,7 @@ def test_forward_and_backward_is_the_pullback_and_xla_keeps_the_passes_apart():
     assert " conditional(" in apart.compile().as_text()
 
 
+@pytest.mark.slow
 def test_a_training_step_lowers_the_loss_without_dropout():
     carry = suites.mlp_carry(jax.random.key(0), 8, (16, 32, 4))
     step = jax.jit(lambda key, carry: suites.mlp_step(lambda key, x, rate: x, key, carry))
@@ -193,6 +194,7 @@ def test_a_suite_has_a_row_for_every_library_and_case(suite):
             assert row["speedup_over_flax_nnx"] == 1
 
 
+@pytest.mark.slow
 def test_the_command_writes_strict_json_and_a_picture(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(suites, "QUICK", TINY)
     found = few()

@@ -204,6 +204,7 @@ def test_rates_are_rounded_to_float32_in_64_bit_mode(x64):
         np.testing.assert_array_equal(mask(rate), mask(jnp.float32(rate)))
 
 
+@pytest.mark.slow
 def test_64_bit_mode_draws_the_same_words():
     rates = [0.5, 0.2, jnp.full((96,), 0.3, jnp.float32)]
     narrow = [mask(rate) for rate in rates]
@@ -256,6 +257,7 @@ def test_one_hash_gives_two_words(monkeypatch):
 # Layout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES + EMPTY)
 def test_shapes(shape):
     key, rate = jax.random.key(0), 0.2

@@ -27,6 +27,7 @@ def equal(a, b):
 # Values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.75, 0.999, 1.0])
 def test_kept_values_are_scaled_and_the_others_zero(rate, form):
@@ -70,6 +71,7 @@ def test_complex_values():
     equal(jnp.unique(y), [0, 2 + 4j])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.7])
 def test_the_factor_is_applied_in_float32_and_rounded_once(dtype, rate):
@@ -94,6 +96,7 @@ def test_the_mean_is_right_in_bfloat16():
     assert abs(y.sum() / wide.sum() - 1) < limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_dropped_values_that_are_not_finite_become_zero(form):
     x = jnp.where(dj.bernoulli_mask(KEY, 0.3, X.shape), X, jnp.nan).at[0].multiply(jnp.inf)
@@ -127,6 +130,7 @@ def test_inputs_of_any_layout():
 # Derivatives
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("residual", ["packed", "key"])
 @pytest.mark.parametrize("form", [*FORMS[:2], pytest.param("array", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rate", [0.0, 0.2, 0.5, 1.0])
@@ -243,6 +247,7 @@ def stored(f, x):
     return jax.tree.leaves(jax.vjp(f, x)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jitted", [False, True])
 @pytest.mark.parametrize("rate", [0.5, 0.2, jnp.float32(0.2)], ids=str)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

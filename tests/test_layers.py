@@ -430,6 +430,7 @@ def textbook(**overrides):
     return layers.MLP((784, 128, 64, 10), **arguments)
 
 
+@pytest.mark.slow
 def test_mlp_has_the_layers_it_was_asked_for():
     model = textbook()
     assert [linear.kernel.shape for linear in model.linears] == [(784, 128), (128, 64), (64, 10)]
@@ -437,6 +438,7 @@ def test_mlp_has_the_layers_it_was_asked_for():
     assert model(ones(3, 784)).shape == (3, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lead", [(), (2,), (2, 3)])
 def test_mlp_at_inference_is_the_matrix_product(lead):
     model = textbook(activation=jnp.tanh)
@@ -512,6 +514,7 @@ def test_mlp_call_with_a_key_is_a_function_of_it():
     assert (first != model(ones(UNITS), rngs=jax.random.key(4))).any()
 
 
+@pytest.mark.slow
 def test_mlp_train_step_in_one_trace():
     model = textbook(rates=(jnp.float32(0.2), jnp.float32(0.5), 0.5))
     traces = []

@@ -16,6 +16,7 @@ def equal(a, b):
     np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("rate", [0, 0.5, 0.2, 1.0, jnp.float32(0.3)], ids=str)
 def test_packed_and_boolean_masks_agree(shape, rate):
@@ -116,6 +117,7 @@ def test_saved_and_loaded_with_numpy(tmp_path):
     equal(again.unpack(), packed.unpack())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("rate", [0.5, 0.2, 0, 1, jnp.float32(0.3)], ids=str)
 def test_applying_the_mask_is_dropout(rate, dtype):

@@ -115,6 +115,7 @@ def test_validation_metrics_are_those_of_the_model_that_comes_back():
     np.testing.assert_allclose(history["val_loss"][-1], loss, rtol=len(x) * EPS)
 
 
+@pytest.mark.slow
 def test_the_key_decides_the_run():
     used = mlp()
     for _ in range(3):  # its streams are somewhere else now
@@ -126,12 +127,14 @@ def test_the_key_decides_the_run():
     assert np.all(histories[0]["loss"] != histories[2]["loss"])
 
 
+@pytest.mark.slow
 def test_the_models_own_seed_matters_only_through_its_parameters():
     model, other = mlp(0), mlp(1)
     nnx.update(other, nnx.state(model, nnx.Param))
     assert_same(fit(model).metrics, fit(other).metrics)
 
 
+@pytest.mark.slow
 def test_fit_does_not_trace_an_epoch_again():
     def calls_of_loss(epochs):
         calls = []
@@ -167,6 +170,7 @@ class FlaxModel(nnx.Module):
         return self.out(self.drop(nnx.relu(self.hidden(self.norm(x)))))
 
 
+@pytest.mark.slow
 def test_a_flax_model_with_batch_norm_and_dropout():
     x, y = task()
     model = FlaxModel(nnx.Rngs(0))
@@ -239,6 +243,7 @@ def test_evaluates_the_chosen_splits_when_asked():
     np.testing.assert_array_equal(history.epochs, [2, 4, 5])
 
 
+@pytest.mark.slow
 def test_how_often_it_evaluates_changes_nothing():
     (often, _), (rarely, _) = straight_run(), run(evaluate=(), evaluate_every=4)
     assert_same(weights(often), weights(rarely))
@@ -314,6 +319,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(bad, where):
     assert model.drop.deterministic
 
 
+@pytest.mark.slow
 def test_all_of_many_runs_diverge():
     """The step is the one at which the last of them did."""
     loop = train.make_loop(
@@ -385,6 +391,7 @@ def test_ctrl_c_without_checkpoints_says_so(capsys):
     assert "nothing saved: no checkpoint_dir was given" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ctrl_c_during_a_save_is_not_called_saved(tmp_path, capsys, monkeypatch):
     save = checkpoint.save
 

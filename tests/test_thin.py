@@ -41,6 +41,7 @@ class Named(nnx.Module):
 NAMED = Thin(3, 4, layers=("inner/fc1", "fc2", "out"), dropouts=("inner/drop1", "drop2"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [1, 4, 16])
 def test_put_undoes_take_and_moves_nothing_else(block):
     model = mlp()

@@ -136,6 +136,7 @@ def test_max_norm_holds_at_every_c_of_a_sweep():
     assert longest[2] > longest[1]
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_same_bits_and_another_key_another_run():
     run = jax.jit(train.make_train(mlp, constrained_sgd, epochs=2, batch_size=16))
     keys = KEY, KEY, jax.random.key(1)
