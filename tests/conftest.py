@@ -1,6 +1,7 @@
 """Strict flags, the real MNIST, and the few fixtures that every test file shares."""
 
 import os
+import signal
 from pathlib import Path
 
 # Before JAX starts its backends: eight simulated devices, so that sharding is tested on one CPU.
@@ -8,6 +9,9 @@ from pathlib import Path
 DEVICES = "--xla_force_host_platform_device_count"
 if DEVICES not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}=8".strip()
+# A shell starts a job in the background with Ctrl-C ignored, and children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("MPLBACKEND", "Agg")
 

@@ -221,8 +221,9 @@ def test_an_interrupted_mnist_run_goes_on_bitwise(small_images, saved, tmp_path)
     assert saved == [1, 2]
 
     saved.interrupt = 1
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit) as stop:
         mnist.main([*argv, str(cut)])
+    assert stop.value.code == 130
     assert record.read_all("mnist", cut) == [] and saved == [1, 2, 1]
     saved.interrupt = None
     mnist.main([*argv, str(cut), "--resume"])
