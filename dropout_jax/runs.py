@@ -262,18 +262,30 @@ def fit(
     model.train()
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     state = State(
-        key, jnp.zeros((), jnp.int32), {}, params, rekey(rest, site_key(key, "noise")),
+        key,
+        jnp.zeros((), jnp.int32),
+        {},
+        params,
+        rekey(rest, site_key(key, "noise")),
         optimizer.init(params),
     )
     loop = make_loop(
         lambda rngs, hyper: nnx.merge(graphdef, params, rest),
-        lambda hyper: optimizer, batch_size=batch_size, loss=loss, metrics=metrics,
+        lambda hyper: optimizer,
+        batch_size=batch_size,
+        loss=loss,
+        metrics=metrics,
         thin=thin,
     )
     try:
         _, history = run(
-            loop, state, data, epochs=epochs, evaluate=tuple(data)[1:],
-            checkpoint_dir=checkpoint_dir, progress=progress,
+            loop,
+            state,
+            data,
+            epochs=epochs,
+            evaluate=tuple(data)[1:],
+            checkpoint_dir=checkpoint_dir,
+            progress=progress,
             on_epoch=lambda state: nnx.update(model, state.params, state.rest),
         )
     finally:

@@ -101,8 +101,12 @@ def chain_of(model: Any, thin: Thin) -> Chain:
         layers = tuple(f"linears/{i}" for i in range(count))
         dropouts = tuple(f"dropouts/{i}" for i in range(1, count))
     if len(dropouts) != len(layers) - 1:
-        raise ValueError(f"{len(layers)} layers have {len(layers) - 1} dropouts between them, not {len(dropouts)}.")
-    layers, dropouts = (tuple(tuple(place.split("/")) for place in places) for places in (layers, dropouts))
+        raise ValueError(
+            f"{len(layers)} layers have {len(layers) - 1} dropouts between them, not {len(dropouts)}."
+        )
+    layers, dropouts = (
+        tuple(tuple(place.split("/")) for place in places) for places in (layers, dropouts)
+    )
     _at(model, layers[-1])
     hidden = []
     for layer, place in zip(layers, dropouts):
@@ -113,7 +117,9 @@ def chain_of(model: Any, thin: Thin) -> Chain:
                 "it, so write a Python number, and run one program a rate."
             )
         if width % thin.block:
-            raise ValueError(f"block = {thin.block} does not divide {width}, the width of {'/'.join(layer)}.")
+            raise ValueError(
+                f"block = {thin.block} does not divide {width}, the width of {'/'.join(layer)}."
+            )
         blocks = width // thin.block
         kept = max(1, round(blocks * (1 - rate))) * thin.block
         hidden.append(Hidden(place, width, kept, thin.block))
@@ -189,7 +195,9 @@ def put(tree: Any, small: Any, chain: Chain, units: Units) -> Any:
       A pytree like `tree`; leaves outside the chain are those of `small`.
     """
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf, part: _put(leaf, part, _thinned_axes(path, leaf, chain, units)), tree, small
+        lambda path, leaf, part: _put(leaf, part, _thinned_axes(path, leaf, chain, units)),
+        tree,
+        small,
     )
 
 

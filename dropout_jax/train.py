@@ -245,9 +245,7 @@ def make_train(
     return train
 
 
-def structure_of(
-    build: Build, hyper: Any, thin: Thin | None
-) -> tuple[nnx.GraphDef, Chain | None]:
+def structure_of(build: Build, hyper: Any, thin: Thin | None) -> tuple[nnx.GraphDef, Chain | None]:
     """The static half of the model, without computing its parameters, and the chain to thin."""
     found = []
 

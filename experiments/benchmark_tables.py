@@ -91,7 +91,11 @@ def grad(rows: list[Row]) -> str:
     for name in names:
         kept = [r["residual_bits"] for r in rows if r["library"] == name]
         kept = [b for b in kept if b is not None]
-        low, high = (f"{edge(kept):.2f}".rstrip("0").rstrip(".") for edge in (min, max)) if kept else ("–", "–")
+        low, high = (
+            (f"{edge(kept):.2f}".rstrip("0").rstrip(".") for edge in (min, max))
+            if kept
+            else ("–", "–")
+        )
         bits.append(low if low == high else f"{low} to {high}")
     return markdown(header, [*body, ["bits an element kept for the backward pass", *bits]])
 
@@ -123,7 +127,8 @@ def _one(rows, library, shape, dtype, rate):
     found = [
         row
         for row in rows
-        if (row["library"], row["shape"], row["dtype"], row["rate"]) == (library, shape, dtype, rate)
+        if (row["library"], row["shape"], row["dtype"], row["rate"])
+        == (library, shape, dtype, rate)
         and _chained(row)
     ]
     return found[0] if found else None
@@ -134,7 +139,9 @@ def _chained(row):
 
 
 def _pair(found, column):
-    return " / ".join(f"{row[column]:.2f}" if row[column] < 10 else f"{row[column]:.0f}" for row in found)
+    return " / ".join(
+        f"{row[column]:.2f}" if row[column] < 10 else f"{row[column]:.0f}" for row in found
+    )
 
 
 def _aim(sign, values):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmark import backward, libraries, report, suites, timing
+from experiments.benchmark import backward, libraries, suites, timing
 from experiments.benchmark.__main__ import Config, main, make_plan
 
 PEERS = ("flax.nnx", "flax.linen", "haiku", "equinox", "keras")

@@ -7,11 +7,11 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from thresholds import assert_binomial
 
 import dropout_jax as dj
 from dropout_jax import runs, thin, train
 from dropout_jax.thin import Thin, chain_of, draw, put, take
-from thresholds import assert_binomial
 
 SIZES = (12, 32, 48, 5)
 
