@@ -31,7 +31,7 @@ from experiments import arms, common, record
 Method = Literal["none", "element", "flax", "thin"]
 # To be chosen by `--study tune` on validation data.
 LEARNING_RATES: dict[str, float] = {"none": 0.05, "element": 0.05, "flax": 0.05, "thin": 0.02}
-TUNED = (0.01, 0.02, 0.05, 0.1)
+TUNED = (0.02, 0.05, 0.1)
 
 
 @dataclass(frozen=True)
