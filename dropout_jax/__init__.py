@@ -29,7 +29,7 @@ from dropout_jax.noise.zoneout import zoneout_mean as zoneout_mean
 # Loaded on first use: importing the functions costs no flax, optax or orbax.
 __getattr__, _lazy_names, _ = lazy_loader.attach(
     __name__,
-    submodules=["checkpoint", "data", "layers", "linen", "schedules", "train"],
+    submodules=["checkpoint", "data", "layers", "linen", "losses", "predict", "schedules", "train"],
     submod_attrs={
         "constraints": ["max_norm"],
         "runs": ["History", "NonFiniteLossError", "fit"],

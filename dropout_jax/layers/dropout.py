@@ -1,18 +1,13 @@
-"""Flax NNX: Dropout, a drop-in for flax.nnx.Dropout, and the MLP of the dropout papers."""
+"""Dropout for Flax NNX, a drop-in for flax.nnx.Dropout."""
 
-import itertools
-from collections.abc import Callable, Sequence
-from numbers import Integral
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from dropout_jax._typing import Array, Key, Rate, check_rate, is_static
 from dropout_jax.dropout import dropout
-
-_HE_NORMAL = nnx.initializers.he_normal()
 
 
 class Dropout(nnx.Dropout):
@@ -125,110 +120,3 @@ class Dropout(nnx.Dropout):
             f"rngs is {type(rngs).__name__}; write nnx.Rngs(0), one of its streams, or "
             "jax.random.key(0)."
         )
-
-
-class MLP(nnx.Module):
-    r"""A multilayer perceptron with dropout on its input and hidden layers, never on its output.
-
-    $$h_0 = x, \qquad h_l = f(W_l^\top d_l(h_{l-1}) + b_l), \qquad
-      \text{logits} = W_L^\top d_L(h_{L-1}) + b_L,$$
-    where every d_l is a `Dropout` with a rate and a random stream of its own. It can be made inside
-    `jit` and `vmap`, with traced rates, and through `nnx.eval_shape`.
-
-    Attributes:
-      linears: L `nnx.Linear` layers.
-      dropouts: L `Dropout` layers; index i comes before `linears[i]`.
-
-    Args:
-      sizes: the number of units of each layer, input and output included: L + 1 of them.
-      rates: L rates, one a site: the input's, then each hidden layer's; or one number, the rate of
-        every hidden layer, with none on the input.
-      activation: f.
-      kernel_init: the initialiser of the weights; biases start at 0.
-      rngs: `nnx.Rngs`; its streams "params" and "dropout", or the default one.
-
-    Raises:
-      TypeError: a rate that is no number.
-      ValueError: fewer than two sizes, or one that is not a positive integer; the wrong number of
-        rates, or a concrete one outside [0, 1].
-
-    Example:
-      >>> from dropout_jax.layers import MLP
-      >>> from flax import nnx
-      >>> import jax.numpy as jnp
-      >>> model = MLP((784, 128, 64, 10), rates=(0, 0.5, 0.5), rngs=nnx.Rngs(0))
-      >>> model(jnp.ones((32, 784))).shape
-      (32, 10)
-
-    Source: Srivastava et al. 2014, section 4 (the model) and appendix B.1 (its use on MNIST).
-    """
-
-    def __init__(
-        self,
-        sizes: Sequence[int],
-        *,
-        rates: Rate | Sequence[Rate],
-        activation: Callable[[Array], Array] = nnx.relu,
-        kernel_init: nnx.Initializer = _HE_NORMAL,
-        rngs: nnx.Rngs,
-    ):
-        sizes = _check_sizes(sizes)
-        rates = _rate_of_each_site(rates, len(sizes) - 1)
-        self.linears = nnx.List(
-            nnx.Linear(n_in, n_out, kernel_init=kernel_init, rngs=rngs)
-            for n_in, n_out in itertools.pairwise(sizes)
-        )
-        self.dropouts = nnx.List(Dropout(rate, rngs=rngs) for rate in rates)
-        self.activation = activation
-
-    def __call__(
-        self,
-        x: Array,
-        *,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | nnx.RngStream | Key | None = None,
-    ) -> Array:
-        """The logits.
-
-        Args:
-          x: (..., sizes[0]), floating-point.
-          deterministic, rngs: as for `Dropout`; one key serves all sites, each with its own masks.
-
-        Returns:
-          (..., sizes[-1]).
-
-        Raises:
-          TypeError, ValueError: as `Dropout`.
-        """
-        if isinstance(rngs, jax.Array):
-            rngs = nnx.Rngs(rngs)  # a stream, so that no two sites share a key
-        for site, (linear, drop) in enumerate(zip(self.linears, self.dropouts, strict=True)):
-            if site:
-                x = self.activation(x)
-            x = linear(drop(x, deterministic=deterministic, rngs=rngs))
-        return x
-
-
-def _check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-    sizes = tuple(sizes)
-    if len(sizes) < 2:
-        raise ValueError(
-            f"sizes is {sizes}; write an input and an output size at least, such as (784, 128, 10)."
-        )
-    for size in sizes:
-        if not isinstance(size, Integral) or size < 1:
-            raise ValueError(f"sizes has {size!r}; write integers over 0, such as (784, 128, 10).")
-    return sizes
-
-
-def _rate_of_each_site(rates: Rate | Sequence[Rate], sites: int) -> tuple[Rate, ...]:
-    if not isinstance(rates, Sequence) and np.ndim(rates) == 0:
-        return (0.0,) + (rates,) * (sites - 1)
-    rates = tuple(rates)
-    if len(rates) != sites:
-        raise ValueError(
-            f"rates has {len(rates)} and {sites} are needed, the input's first and then one for "
-            f"each hidden layer; write rates={(0,) + (0.5,) * (sites - 1)}, or rates=0.5 for every "
-            "hidden layer and none on the input."
-        )
-    return rates
