@@ -25,9 +25,6 @@ lower validation loss was taken. The arm without dropout has the same settings, 
 """
 
 import dataclasses
-import shutil
-import time
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +37,7 @@ import tyro
 import dropout_jax as dj
 from dropout_jax import data, runs, train
 from dropout_jax._typing import check_rate
-from experiments import arms, common, record
+from experiments import arms, common, once, record
 
 # All values at once: tyro does not pass on what is wrong with one value of a tuple.
 Rates = Annotated[
@@ -110,42 +107,13 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     return {**arms.errors(history), "extra": extra}
 
 
-def record_of(config: Config) -> record.Record:
-    """The record of one arm: the one that is there, with --resume, or else of a new run."""
-    found = record.find("mnist", config, config.out) if config.resume else None
-    if found:
-        return found
-    checkpoints = checkpoint_folder(config)
-    if not config.resume:
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    start = time.perf_counter()
-    digest = data.load(config.data, config.data_dir).sha256
-    result = run(config, checkpoints)
-    path = record.write(
-        "mnist",
-        config,
-        result,
-        data_sha256={config.data: digest},
-        wall_seconds=time.perf_counter() - start,
-        folder=config.out,
-    )
-    shutil.rmtree(checkpoints)  # the record is kept, and 50 MB of weights are not
-    return record.read(path)
-
-
-def checkpoint_folder(config: Config) -> Path:
-    """Where an arm is saved while it runs: a folder a config."""
-    name = zlib.crc32(repr(record.recorded_config(config)).encode())
-    return config.out / "mnist" / "checkpoints" / f"{name:08x}"
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     config = common.cli(Config, __doc__, argv)
     with common.user_errors():
         configs = [config]
         if config.baseline and any(config.rates):
             configs.insert(0, dataclasses.replace(config, rates=(0.0,) * len(config.rates)))
-        records = [record_of(c) for c in configs]
+        records = [once.record_of("mnist", c, run) for c in configs]
         print(arms.report(records))
         print("records:", *(r.path for r in records))
 

@@ -12,26 +12,28 @@ Expected: not known yet; no full run has been made.
 """
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import flax.nnx as nnx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import tyro
 
 import dropout_jax as dj
 from dropout_jax import data, runs, train
 from dropout_jax._typing import check_rate
-from experiments import arms, common, record
+from experiments import arms, common, once, record
 
 Method = Literal["none", "element", "flax", "thin"]
 # To be chosen by `--study tune` on validation data.
-LEARNING_RATES: dict[str, float] = {"none": 0.05, "element": 0.05, "flax": 0.05, "thin": 0.02}
-TUNED = (0.02, 0.05, 0.1)
+LEARNING_RATES: dict[str, float] = {"none": 0.05, "element": 0.02, "flax": 0.02, "thin": 0.02}
+TUNED = (0.01, 0.02, 0.05, 0.1)
+LIVES, BLOCKS = (1, 3, 10, 30, 100), (1, 16, 64)
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,13 @@ class Study(common.Common):
     """Which of the study's tables to fill."""
 
     seeds: int = 3
-    study: Literal["compare", "tune", "life", "block"] = "compare"
-    """the methods side by side; learning rates on validation; lives of 1 to 100; blocks of 1 to 64"""
+    study: Literal["compare", "tune", "life", "block", "headline"] = "compare"
+    """the methods side by side; settings on validation; lives of 1 to 100; blocks of 1 to 64; a long
+    run of the paper's network"""
     methods: tuple[Method, ...] = ("none", "element", "thin")
     """which methods, for compare and tune"""
+    max_norm: float = 3.0
+    """longest incoming weight vector of a hidden unit"""
     dataset: Literal["mnist", "fashion_mnist"] = "mnist"
     """which images"""
     epochs: int = 100
@@ -84,12 +89,13 @@ class Study(common.Common):
     """skip a run whose record is there already"""
 
 
-def run(config: Config) -> dict[str, Any]:
+def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     """Train one method, its seeds side by side in one program."""
     arms.check_counts(seeds=config.seeds, epochs=config.epochs)
     check_rate(config.rate)
     images = data.load(config.data, config.data_dir)
     splits = arms.splits(images, config.validation, 2000 if config.quick else None)
+    (held_out,) = splits.keys() - {"train"}
     epochs = 2 if config.quick else config.epochs
     thin = dj.Thin(config.steps, config.block) if config.method == "thin" else None
     examples, inputs = splits["train"][0].shape
@@ -114,15 +120,25 @@ def run(config: Config) -> dict[str, Any]:
     loop = train.make_loop(build, optimizer, batch_size=config.batch_size, thin=thin)
     state = jax.jit(jax.vmap(loop.init, (0, 0, None)))(arms.keys_of(config.seeds), {}, splits)
     state, history = runs.run(
-        loop, state, splits, epochs=epochs, evaluate_every=max(1, epochs // 20), label=label(config)
+        loop,
+        state,
+        splits,
+        epochs=epochs,
+        evaluate=(held_out,),
+        evaluate_every=max(1, epochs // 20),
+        checkpoint_dir=checkpoint_dir,
+        label=label(config),
     )
+    found = arms.errors(history)
+    last = jax.jit(jax.vmap(loop.evaluate, (0, None)))(state, {"train": splits["train"]})
+    found["final"]["train_error"] = np.round(100 * np.asarray(last["train_error"], np.float64), 4)
     extra = {
         "updates": int(state.step[0]),
         "epoch_chosen": "last",
         "evaluated_at": history.epochs,
         "seconds": history.seconds,
     }
-    return {**arms.errors(history), "extra": extra}
+    return {**found, "extra": extra}
 
 
 def configs(study: Study) -> list[Config]:
@@ -134,6 +150,7 @@ def configs(study: Study) -> list[Config]:
         data=study.dataset,
         epochs=study.epochs,
         learning_rate=LEARNING_RATES["thin"],
+        max_norm=study.max_norm,
         steps=10,
         block=16,
     )
@@ -153,13 +170,15 @@ def configs(study: Study) -> list[Config]:
             for rate in TUNED
         ]
     if study.study == "life":
-        return [dataclasses.replace(base, steps=steps) for steps in (1, 3, 10, 30, 100)]
-    return [dataclasses.replace(base, block=block) for block in (1, 16, 64)]
+        return [dataclasses.replace(base, steps=steps) for steps in LIVES]
+    if study.study == "block":
+        return [dataclasses.replace(base, block=block) for block in BLOCKS]
+    return [base]
 
 
 def label(config: Config) -> str:
     life = f" K={config.steps} block={config.block}" if config.method == "thin" else ""
-    return f"{config.method}{life} lr={config.learning_rate:g}"
+    return f"{config.method}{life} lr={config.learning_rate:g} max-norm={config.max_norm:g}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -167,20 +186,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with common.user_errors():
         rows = []
         for config in configs(study):
-            found = record.find("thinned", config, study.out) if study.resume else None
-            if found is None:
-                start = time.perf_counter()
-                result = run(config)
-                digest = data.load(config.data, config.data_dir).sha256
-                path = record.write(
-                    "thinned",
-                    config,
-                    result,
-                    data_sha256={config.data: digest},
-                    wall_seconds=time.perf_counter() - start,
-                    folder=study.out,
-                )
-                found = record.read(path)
+            found = once.record_of("thinned", config, run)
             held_out = "val_error" if config.validation else "test_error"
             errors = [record.plus_minus(found.final[name]) for name in (held_out, "train_error")]
             rows.append([label(config), *errors, found.path.name])

@@ -17,7 +17,7 @@ from PIL import Image
 
 import dropout_jax as dj
 from dropout_jax import checkpoint, data, runs
-from experiments import keras_example, mnist, quickstart, record, rerun
+from experiments import keras_example, mnist, once, quickstart, record, rerun
 from experiments.figures import SOURCE, digest
 
 pytestmark = pytest.mark.slow
@@ -238,9 +238,9 @@ def test_an_interrupted_mnist_run_goes_on_bitwise(small_images, saved, tmp_path)
 def test_without_resume_a_run_starts_anew(not_trained, tmp_path):
     argv, config = [*SMALL, "--no-baseline", "--out", str(tmp_path)], mnist.Config(out=tmp_path)
     config = dataclasses.replace(config, seeds=2, quick=True, hidden=(8, 8))
-    mnist.checkpoint_folder(config).mkdir(parents=True)
+    once.checkpoint_folder("mnist", config).mkdir(parents=True)
     mnist.main([*argv, "--resume"])
-    mnist.checkpoint_folder(config).mkdir(parents=True)
+    once.checkpoint_folder("mnist", config).mkdir(parents=True)
     mnist.main(argv)
     assert [there for _, there in not_trained] == [True, False]
 
@@ -249,9 +249,9 @@ def test_runs_of_other_settings_have_other_checkpoints(tmp_path):
     config = mnist.Config(out=tmp_path)
     changes = {"rates": (0.0,) * 3, "seeds": 4, "learning_rate": 0.2, "epochs": 31, "quick": True}
     configs = [config, *(dataclasses.replace(config, **{k: v}) for k, v in changes.items())]
-    assert len({mnist.checkpoint_folder(c) for c in configs}) == len(configs)
-    assert mnist.checkpoint_folder(dataclasses.replace(config, resume=True)) == (
-        mnist.checkpoint_folder(config)
+    assert len({once.checkpoint_folder("mnist", c) for c in configs}) == len(configs)
+    assert once.checkpoint_folder("mnist", dataclasses.replace(config, resume=True)) == (
+        once.checkpoint_folder("mnist", config)
     )
 
 

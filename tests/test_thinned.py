@@ -17,6 +17,7 @@ def test_a_study_varies_what_it_says():
     assert varied("block", study="block") == [1, 16, 64]
     assert set(varied("validation")) == {0}
     assert set(varied("validation", study="tune")) == {10_000}  # never the test set
+    assert varied("epochs", study="headline", epochs=400) == [400]
     assert varied("learning_rate", study="tune", methods=("thin",)) == list(thinned.TUNED)
 
 
@@ -28,6 +29,6 @@ def test_a_quick_study_leaves_a_record_a_method_and_goes_on_from_them(tmp_path, 
     found = record.read_all("thinned", tmp_path)
     assert {r.config["method"] for r in found} == {"flax", "thin"}
     assert all(r.extra["updates"] == 8 and len(r.final["test_error"]) == 1 for r in found)
-    monkeypatch.setattr(thinned, "run", lambda config: pytest.fail("trained again"))
+    monkeypatch.setattr(thinned, "run", lambda config, folder: pytest.fail("trained again"))
     thinned.main(argv)
     assert len(record.read_all("thinned", tmp_path)) == 2
