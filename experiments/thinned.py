@@ -32,7 +32,6 @@ from experiments import arms, common, once, record
 Method = Literal["none", "element", "flax", "thin"]
 # To be chosen by `--study tune` on validation data.
 LEARNING_RATES: dict[str, float] = {"none": 0.05, "element": 0.02, "flax": 0.02, "thin": 0.02}
-TUNED = (0.01, 0.02, 0.05, 0.1)
 LIVES, BLOCKS = (1, 3, 10, 30, 100), (1, 16, 64)
 
 
@@ -79,6 +78,8 @@ class Study(common.Common):
     run of the paper's network"""
     methods: tuple[Method, ...] = ("none", "element", "thin")
     """which methods, for compare and tune"""
+    learning_rates: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1)
+    """what tune tries"""
     max_norm: float = 3.0
     """longest incoming weight vector of a hidden unit"""
     dataset: Literal["mnist", "fashion_mnist"] = "mnist"
@@ -167,7 +168,7 @@ def configs(study: Study) -> list[Config]:
         return [
             dataclasses.replace(of(method), learning_rate=rate, validation=10_000)
             for method in study.methods
-            for rate in TUNED
+            for rate in study.learning_rates
         ]
     if study.study == "life":
         return [dataclasses.replace(base, steps=steps) for steps in LIVES]

@@ -18,7 +18,10 @@ def test_a_study_varies_what_it_says():
     assert set(varied("validation")) == {0}
     assert set(varied("validation", study="tune")) == {10_000}  # never the test set
     assert varied("epochs", study="headline", epochs=400) == [400]
-    assert varied("learning_rate", study="tune", methods=("thin",)) == list(thinned.TUNED)
+    rates = (0.1, 0.2)
+    assert varied("learning_rate", study="tune", methods=("thin",), learning_rates=rates) == [
+        *rates
+    ]
 
 
 @pytest.mark.slow
