@@ -17,9 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import flax.nnx as nnx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
@@ -27,11 +25,11 @@ import tyro
 import dropout_jax as dj
 from dropout_jax import data, runs, train
 from dropout_jax._typing import check_rate
-from experiments import arms, common, once, record
+from experiments import arms, common, once, record, thinning
+from experiments.thinning import Method
 
-Method = Literal["none", "element", "flax", "thin"]
 # To be chosen by `--study tune` on validation data.
-LEARNING_RATES: dict[str, float] = {"none": 0.05, "element": 0.02, "flax": 0.02, "thin": 0.02}
+LEARNING_RATES: dict[str, float] = {"none": 0.05, "element": 0.05, "flax": 0.05, "thin": 0.02}
 LIVES, BLOCKS = (1, 3, 10, 30, 100), (1, 16, 64)
 
 
@@ -82,6 +80,10 @@ class Study(common.Common):
     """what tune tries"""
     max_norm: float = 3.0
     """longest incoming weight vector of a hidden unit"""
+    steps: int = 10
+    """updates in the life of a sub-network, but for life"""
+    block: int = 16
+    """units kept or dropped together, but for block"""
     dataset: Literal["mnist", "fashion_mnist"] = "mnist"
     """which images"""
     epochs: int = 100
@@ -102,21 +104,15 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     examples, inputs = splits["train"][0].shape
     per_epoch = examples // config.batch_size
 
+    rates = (config.input_rate, *[config.rate] * len(config.hidden))
+
     def build(rngs, hyper):
-        rates = (config.input_rate, *[config.rate] * len(config.hidden))
-        rates = [0] * len(rates) if config.method == "none" else rates
-        model = dj.layers.MLP((inputs, *config.hidden, 10), rates=rates, rngs=rngs)
-        if config.method == "flax":
-            model.dropouts = nnx.List(nnx.Dropout(rate, rngs=rngs) for rate in rates)
-        return model
+        return thinning.network(config.method, (inputs, *config.hidden, 10), rates, rngs)
 
     def optimizer(hyper):
         warm_up, whole = per_epoch, per_epoch * epochs
         decay = optax.warmup_cosine_decay_schedule(0, config.learning_rate, warm_up, whole)
-        c = dict.fromkeys(range(len(config.hidden)), config.max_norm) | {
-            len(config.hidden): jnp.inf
-        }
-        return optax.chain(optax.sgd(decay, 0.9), dj.max_norm(nnx.State({"linears": c})))
+        return thinning.optimizer(decay, config.max_norm, len(config.hidden))
 
     loop = train.make_loop(build, optimizer, batch_size=config.batch_size, thin=thin)
     state = jax.jit(jax.vmap(loop.init, (0, 0, None)))(arms.keys_of(config.seeds), {}, splits)
@@ -152,8 +148,8 @@ def configs(study: Study) -> list[Config]:
         epochs=study.epochs,
         learning_rate=LEARNING_RATES["thin"],
         max_norm=study.max_norm,
-        steps=10,
-        block=16,
+        steps=study.steps,
+        block=study.block,
     )
 
     def of(method):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmark import backward, libraries, suites, timing
-from experiments.benchmark.__main__ import Config, main, make_plan
+from experiments.benchmark.__main__ import SUITES, Config, main, make_plan
 
 PEERS = ("flax.nnx", "flax.linen", "haiku", "equinox", "keras")
 TINY = suites.QUICK._replace(sizes=((2, 64),), batch=2, layers=(4, 4, 4), rounds=2, seconds=1e-5)
@@ -173,9 +173,9 @@ def test_a_training_step_drops_inputs_and_hidden_units_at_the_papers_rates():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suite", suites.SUITES)
+@pytest.mark.parametrize("suite", SUITES)
 def test_a_suite_has_a_row_for_every_library_and_case(suite):
-    rows = list(suites.SUITES[suite](few(), TINY))
+    rows = list(SUITES[suite](few(), TINY))
     floor = rows[0]["library"]
     names = [floor, *FUNCTIONS_ONLY]
     expected = {

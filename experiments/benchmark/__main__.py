@@ -13,13 +13,22 @@ from tqdm import tqdm
 
 from experiments import benchmark
 from experiments.benchmark import libraries, report, suites
+from experiments.benchmark.thin import thin
 from experiments.common import cli, user_errors
 from experiments.provenance import command, provenance
+
+Suite = Literal["masks", "grad", "train_step", "thin"]
+SUITES = {
+    "masks": suites.masks,
+    "grad": suites.grad,
+    "train_step": suites.train_step,
+    "thin": thin,
+}
 
 
 @dataclass(frozen=True)
 class Config:
-    suites: tuple[Literal["masks", "grad", "train_step"], ...] = ("masks", "grad", "train_step")
+    suites: tuple[Suite, ...] = ("masks", "grad", "train_step", "thin")
     """what to measure"""
     sizes: tuple[str, ...] = ()
     """arrays of masks and grad, such as 128x1024; not given: three sizes, four on a GPU"""
@@ -39,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{name} is left out: {reason}")
     for suite in config.suites:
         start, load = time.perf_counter(), os.getloadavg()[0]
-        rows = list(tqdm(suites.SUITES[suite](found, plan), desc=suite, unit="row", disable=None))
+        rows = list(tqdm(SUITES[suite](found, plan), desc=suite, unit="row", disable=None))
         print(f"\n{suite}\n{report.table(rows)}", flush=True)
         source = provenance("benchmark", data_sha256=None, wall_seconds=time.perf_counter() - start)
         source |= {

@@ -1,4 +1,4 @@
-"""What is measured: masks (forward), grad (forward and backward), train_step (the paper's MLP)."""
+"""What is measured of masks: forward, forward and backward, and a step of the paper's MLP."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +30,11 @@ class Plan(NamedTuple):
     layers: tuple[int, ...] = (784, 1024, 1024, 1024, 10)
     rounds: int = 20
     seconds: float = 0.025
+    nets: tuple[tuple[int, ...], ...] = ((1024,) * 3, (512,) * 3, (2048,) * 3, (4096,) * 2)
+    batches: tuple[int, ...] = (100, 32, 512)
+    lives: tuple[int, ...] = (1, 3, 30, 100)
+    blocks: tuple[int, ...] = (1, 64)
+    epoch_rounds: int = 7
 
 
 QUICK = Plan(
@@ -42,6 +47,11 @@ QUICK = Plan(
     layers=(16, 32, 32, 10),
     rounds=3,
     seconds=0.001,
+    nets=((64, 64),),
+    batches=(8,),
+    lives=(1, 20),
+    blocks=(1,),
+    epoch_rounds=2,
 )
 
 
@@ -158,6 +168,3 @@ def mlp_step(apply, key, carry):
 
     velocity = jax.tree.map(lambda v, g: 0.9 * v - 0.001 * g, velocity, jax.grad(loss)(params))
     return jax.tree.map(jnp.add, params, velocity), velocity, images, labels
-
-
-SUITES = {"masks": masks, "grad": grad, "train_step": train_step}
