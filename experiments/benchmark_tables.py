@@ -111,15 +111,64 @@ def train_step(rows: list[Row]) -> str:
     return f"{markdown(header, body)}\n\nAim for ours: at most {AIM_STEP}."
 
 
+def thin(rows: list[Row]) -> str:
+    """Every net and batch, then what lives and blocks cost on one of them."""
+    header = ["hidden layers, batch", "× time without dropout: element-wise", "flax.nnx", "thinned",
+              "aim", "× arithmetic", "× flax.nnx (aim ≤ 0.33)", "× peak memory"]  # fmt: skip
+    body = []
+    cases = _unique((r["shape"], r["updates"]) for r in rows if r["library"] == THINNED)
+    for shape, updates in cases:
+        case = [r for r in rows if (r["shape"], r["updates"]) == (shape, updates)]
+        found = {r["library"]: r for r in case}
+        if len({r["library"] for r in case if r["library"].startswith("thin")}) > 1:
+            continue
+        ours, plain = found[THINNED], found[FLOORS[1]]
+        hidden = f"{len(shape) - 3}x{shape[2]}"
+        body.append([
+            f"{hidden}, {shape[0]}",
+            *(f"{found[name]['ratio_to_floor']:.2f}" if name in found else "–"
+              for name in (OURS, FLAX, THINNED)),
+            _thin_aim(hidden, shape[0], ours["arithmetic"]),
+            f"{ours['arithmetic']:.2f}",
+            f"{1 / ours['speedup_over_flax_nnx']:.2f}",
+            f"{ours['peak_mib'] / plain['peak_mib']:.2f}",
+        ])  # fmt: skip
+    return f"{markdown(header, body)}\n\n{lives(rows)}"
+
+
+def lives(rows: list[Row]) -> str:
+    """Lives of a sub-network, in updates, and sizes of a block, on one net."""
+    most = max(r["updates"] for r in rows)
+    chosen = [r for r in rows if r["updates"] == most and r["library"].startswith("thin")]
+    shape = chosen[0]["shape"]
+    body = [
+        [*r["library"].removeprefix("thin ").split("/"), f"{r['ratio_to_floor']:.2f}",
+         f"{r['ratio_to_floor_iqr']:.2f}", f"{r['median_us'] / 1000:.2f}"]
+        for r in chosen
+    ]  # fmt: skip
+    title = f"updates in a life ({len(shape) - 3}x{shape[2]}, batch {shape[0]})"
+    return markdown([title, "block", "× time without dropout", "IQR", "median ms"], body)
+
+
+def _thin_aim(hidden: str, batch: int, arithmetic: float) -> str:
+    if hidden == "3x1024" and 100 <= batch <= 128:
+        return "≤ 0.35"
+    return f"≤ {1.1 * arithmetic:.2f}" if hidden in {"3x2048", "2x4096"} else "–"
+
+
+THINNED = "thin 10/16"
 TITLES = {
     "masks": "Applying dropout, many applications chained in one program, medians",
     "grad": "Forward and backward, chained, medians",
     "train_step": "A training step, 784-1024-1024-1024-10, batch 128, rates 0.2 and 0.5, float32",
+    "thin": "An update inside a training epoch, thinned: 10 updates a life, blocks of 16, rates 0.2 "
+    "and 0.5, max-norm, float32; medians, beside the same net without dropout",
 }
 SUITES: dict[str, Callable[[list[Row]], str]] = {
     "masks": masks,
     "grad": grad,
     "train_step": train_step,
+    "thin": thin,
 }
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmark import backward, libraries, suites, timing
+from experiments.benchmark import backward, libraries, suites, thin, timing
 from experiments.benchmark.__main__ import SUITES, Config, main, make_plan
 
 PEERS = ("flax.nnx", "flax.linen", "haiku", "equinox", "keras")
@@ -172,6 +172,15 @@ def test_a_training_step_drops_inputs_and_hidden_units_at_the_papers_rates():
     assert calls == [(6, 0.2), (5, 0.5), (4, 0.5)]
 
 
+ARMS = ("no dropout", "dropout_jax", "flax.nnx")
+THINNED = (["thin 10/16"], ["thin 1/16", "thin 20/16", "thin 10/1"])
+
+
+def test_the_arithmetic_of_a_sub_network_is_counted_by_hand():
+    half = 784 * 512 + 512 * 512 + 512 * 10
+    assert thin.arithmetic((784, 1024, 1024, 10)) == half / (784 * 1024 + 1024 * 1024 + 1024 * 10)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_suite_has_a_row_for_every_library_and_case(suite):
@@ -182,6 +191,7 @@ def test_a_suite_has_a_row_for_every_library_and_case(suite):
         "masks": [(n, mode) for mode in ("chained", "single_call") for n in names if "=" not in n],
         "grad": [(n, "chained") for n in names],
         "train_step": [(n, "chained") for n in names],
+        "thin": [(n, "chained") for more in THINNED for n in (*ARMS, *more)],
     }[suite]
     assert [(row["library"], row["mode"]) for row in rows] == expected
     for row in rows:
@@ -206,7 +216,9 @@ def test_the_command_writes_strict_json_and_a_picture(tmp_path, monkeypatch, cap
         "grad.json",
         "grad.png",
     ]
-    content = json.loads((tmp_path / "benchmark" / "grad.json").read_text(), parse_constant=pytest.fail)
+    content = json.loads(
+        (tmp_path / "benchmark" / "grad.json").read_text(), parse_constant=pytest.fail
+    )
     assert content["suite"] == "grad" and len(content["rows"]) == 4
     assert {"commit", "dirty", "versions", "device", "cpu", "utc"} <= set(content["provenance"])
     assert content["provenance"]["missing"] == {"keras": "gone"}

@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
             "missing": missing,
         }
         report.write(suite, rows, source, out)
-        print(f"written: {suite}.json and {suite}.png")
+        print(f"written: {suite}.json")
 
 
 def make_plan(config: Config) -> suites.Plan:

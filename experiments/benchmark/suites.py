@@ -32,7 +32,7 @@ class Plan(NamedTuple):
     seconds: float = 0.025
     nets: tuple[tuple[int, ...], ...] = ((1024,) * 3, (512,) * 3, (2048,) * 3, (4096,) * 2)
     batches: tuple[int, ...] = (100, 32, 512)
-    lives: tuple[int, ...] = (1, 3, 30, 100)
+    lives: tuple[int, ...] = (1, 3, 10, 30, 100)
     blocks: tuple[int, ...] = (1, 64)
     epoch_rounds: int = 7
 
