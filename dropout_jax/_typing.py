@@ -101,3 +101,14 @@ def check_broadcasts(name: str, shape: tuple[int, ...], against: tuple[int, ...]
             f"a {name} of shape {tuple(shape)} does not broadcast against shape {against}; give it "
             "that shape, or 1 along the axes that share a value."
         )
+
+
+def check_dense(x: Array, kernel: Array) -> tuple[Array, Array]:
+    """Return inputs (..., in) and a kernel (in, out) as arrays, or raise."""
+    x, kernel = check_floating(x), check_floating(kernel, "kernel")
+    if kernel.ndim != 2 or x.ndim == 0 or x.shape[-1] != kernel.shape[0]:
+        raise ValueError(
+            f"x has shape {x.shape} and kernel {kernel.shape}; write x as (..., in) and kernel as "
+            "(in, out)."
+        )
+    return x, kernel

@@ -20,6 +20,7 @@ AIMS = {
 }
 AIM_BACKWARD = 3
 AIM_STEP = 1.03
+AIM_FAMILY = 1.2
 
 
 def tables(results: Path) -> str:
@@ -150,6 +151,38 @@ def lives(rows: list[Row]) -> str:
     return markdown([title, "block", "× time without dropout", "IQR", "median ms"], body)
 
 
+def family(rows: list[Row]) -> str:
+    """Every member beside dropout with as many decisions, and beside Gaussian numbers."""
+    dtypes = _unique(row["dtype"] for row in rows)
+    header = [
+        f"member, {rows[0]['rate']:g} dropped", "array",
+        *(f"× dropout, {dtype}" for dtype in dtypes),
+        *(f"× `x * normal`, {dtype}" for dtype in dtypes),
+    ]  # fmt: skip
+    body = []
+    members = [row for row in rows if row["library"] not in FAMILY_FLOORS]
+    for name in _unique(row["library"] for row in members):
+        found = [row for row in members if row["library"] == name]
+        by_dtype = {row["dtype"]: row for row in found}
+        body.append([
+            name, _joined(found[0]["shape"]),
+            *(_times(by_dtype, dtype, "ratio_to_floor") for dtype in dtypes),
+            *(_times(by_dtype, dtype, "ratio_to_normal") for dtype in dtypes),
+        ])  # fmt: skip
+    note = (
+        f"Aim: at most {AIM_FAMILY} times dropout with the same `broadcast_dims`. It is out of "
+        "reach where the law needs a logarithm or a Gaussian number an element: there the last "
+        "columns show the time beside that of one multiplication by `jax.random.normal`. "
+        "`standout` has a probability of its own for every element, and `dropout` one for all."
+    )
+    return f"{markdown(header, body)}\n\n{note}"
+
+
+def _times(by_dtype, dtype, column):
+    ratio = by_dtype[dtype][column] if dtype in by_dtype else None
+    return "–" if ratio is None else f"{ratio:.2f}"
+
+
 def _thin_aim(hidden: str, batch: int, arithmetic: float) -> str:
     if hidden == "3x1024" and 100 <= batch <= 128:
         return "≤ 0.35"
@@ -157,18 +190,21 @@ def _thin_aim(hidden: str, batch: int, arithmetic: float) -> str:
 
 
 THINNED = "thin 10/16"
+FAMILY_FLOORS = ("dropout", "x * normal")
 TITLES = {
     "masks": "Applying dropout, many applications chained in one program, medians",
     "grad": "Forward and backward, chained, medians",
     "train_step": "A training step, 784-1024-1024-1024-10, batch 128, rates 0.2 and 0.5, float32",
     "thin": "An update inside a training epoch, thinned: 10 updates a life, blocks of 16, rates 0.2 "
     "and 0.5, max-norm, float32; medians, beside the same net without dropout",
+    "family": "The family's forward pass, chained, medians, beside dropout with as many decisions",
 }
 SUITES: dict[str, Callable[[list[Row]], str]] = {
     "masks": masks,
     "grad": grad,
     "train_step": train_step,
     "thin": thin,
+    "family": family,
 }
 
 

@@ -33,8 +33,19 @@ def learning_curves(records: list[record.Record], path: Path) -> None:
         axis.set_title(f"{tables.network(panel[0])}, {seeds} seeds (band: ± 1 s.e.)")
         axis.set(xlabel="epoch", ylabel="error %", ylim=(0, top or None))
         axis.legend(frameon=False)
+    save(figure, path, [r.path for r in records])
+
+
+def with_curves(experiment: str, results: Path) -> list[record.Record]:
+    """The newest records of an experiment that hold the curves."""
+    records = record.newest(record.read_all(experiment, results))
+    return [r for r in records if METRICS.keys() <= r.by_epoch.keys()]
+
+
+def save(figure: Figure, path: Path, files: list[Path]) -> None:
+    """Write the picture, with the digest of the files that it was drawn from."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={SOURCE: digest(records), "Software": None})
+    figure.savefig(path, dpi=150, metadata={SOURCE: digest(files), "Software": None})
 
 
 def draw(axis, r: record.Record, colour: str) -> None:
@@ -52,9 +63,9 @@ def draw(axis, r: record.Record, colour: str) -> None:
             axis.fill_between(epochs, low, high, color=colour, alpha=0.3, lw=0)
 
 
-def digest(records: list[record.Record]) -> str:
-    """SHA-256 of the files that the records were read from, in the order of their names."""
+def digest(files: list[Path]) -> str:
+    """SHA-256 of the names and contents of files, in the order of their names."""
     total = hashlib.sha256()
-    for path in sorted(r.path for r in records):
+    for path in sorted(files):
         total.update(path.name.encode() + b"\0" + path.read_bytes())
     return total.hexdigest()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments import benchmark_tables, paper, record
+from experiments import benchmark_tables, family_table, paper, record, thinned_tables
 from experiments.benchmark_tables import NOT_RUN, markdown
 from experiments.record import RESULTS, Record
 
@@ -121,7 +121,12 @@ def keras_example(results: Path) -> str:
 
 def thinned(results: Path) -> str:
     """What thinner networks save, beside what was claimed for methods of the kind."""
-    claims = [
+    found = thinned_tables.table(results)
+    return found if found == NOT_RUN else f"{found}\n\n{claims()}"
+
+
+def claims() -> str:
+    found = [
         ("Song et al. 2019, MLP, speed-up", "approximate_random_dropout/mlp"),
         ("Sarma et al. 2021, LSTM, speed-up", "sisrt/lstm"),
         ("Notin et al. 2020, % of time saved", "sliceout"),
@@ -130,13 +135,12 @@ def thinned(results: Path) -> str:
     texts = [
         f"{label} {published[f'{name}/lowest'].value:g} to {published[f'{name}/highest'].value:g}"
         f"{published[f'{name}/lowest'].mark}"
-        for label, name in claims
+        for label, name in found
     ]
     arms = ("dense", "dropout", "sparsedrop")
     minutes = ", ".join(f"{arm} {published[f'sparsedrop/{arm}/minutes'].value:g}" for arm in arms)
     texts.append(f"Lo 2024, MLP, minutes of training: {minutes}")
-    note = f"Claimed: {'; '.join(texts)}. († read in an abstract or on a page about the paper)"
-    return metrics(results, "thinned", note)
+    return f"Claimed elsewhere: {'; '.join(texts)}. († read in an abstract or on a page about the paper)"
 
 
 def metrics(results: Path, experiment: str, note: str) -> str:
@@ -154,7 +158,9 @@ def metrics(results: Path, experiment: str, note: str) -> str:
         [
             *(r.config.get(name, "–") for name in fields),
             *(shown(r.final[name]) if name in r.final else "–" for name in names),
-            max(map(len, r.final.values())), device(r), link(r.path),
+            max(map(len, r.final.values())),
+            device(r),
+            link(r.path),
         ]  # fmt: skip
         for r in sorted(records, key=lambda r: str([r.config.get(name) for name in fields]))
     ]
@@ -217,4 +223,5 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "keras_example": keras_example,
     "benchmark": benchmark_tables.tables,
     "thinned": thinned,
+    "family": lambda results: family_table.table(),  # of the code, not of records
 }

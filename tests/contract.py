@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 import dropout_jax as dj
+from dropout_jax._typing import check_rate
 from dropout_jax.noise.alpha import SATURATION
 
 ODD = ((), (33,), (0, 5))
@@ -95,6 +96,14 @@ MATRICES = {
     "rate_shape": (8, 1),
 }
 BATCHED = ((33,), (0, 5), (2, 5, 7))
+HEADS = ((1, 3, 0), (0, 5, 3), (2, 5, 7))
+
+
+def log_odds(rate):
+    """log(rate / (1 - rate)): the parameter of the laws that are learned."""
+    rate = jnp.asarray(check_rate(rate), jnp.float32)
+    return jnp.log(rate) - jnp.log1p(-rate)
+
 
 ENTRIES = [
     Entry("dropout", dj.dropout),
@@ -196,7 +205,58 @@ ENTRIES = [
         variance=lambda x, rate: rate * (1 - rate) * x**2,
         at_one=lambda x: 2 * x,
     ),
+    Entry("attention_dropout", dj.attention_dropout, odd_shapes=HEADS),
+    Entry(
+        "attention_dropout-batch",
+        lambda key, x, rate: dj.attention_dropout(key, x, rate, per="batch"),
+        ("attention_dropout",),
+        odd_shapes=HEADS,
+        rate_shape=(),
+    ),
+    Entry(
+        "standout",
+        lambda key, x, rate: dj.standout(key, x, -log_odds(rate)),
+        mean=lambda x, rate: (1 - rate) * x,
+        variance=lambda x, rate: rate * (1 - rate) * x**2,
+    ),
+    # Its moments, which have no closed form, and its temperatures: test_concrete.py.
+    Entry(
+        "concrete_dropout",
+        lambda key, x, rate: dj.concrete_dropout(key, x, log_odds(rate)),
+        mean=None,
+        variance=None,
+        same_in_64_bits=False,
+    ),
+    Entry(
+        "variational_dropout",
+        lambda key, x, rate: dj.variational_dropout(key, x, log_odds(rate)),
+        at_one=None,
+        same_in_64_bits=False,
+    ),
+    Entry(
+        "variational_dense",
+        lambda key, w, rate: dj.variational_dense(key, eye_like(w), w, log_odds(rate)),
+        at_one=None,
+        rounds_once=False,
+        same_in_64_bits=False,
+        **MATRICES,
+    ),
+    Entry(
+        "sparse_dense",
+        lambda key, w, rate: dj.sparse_dense(key, eye_like(w), w, jnp.log(check_rate(rate))),
+        variance=lambda x, rate: rate + 0 * x,
+        at_one=None,
+        rounds_once=False,
+        same_in_64_bits=False,
+        **MATRICES,
+    ),
 ]
 
 # Public functions of a key that are no noise: say why.
-NO_NOISE = {"site_key": "makes a key", "per_example_keys": "makes keys"}
+NO_NOISE = {
+    "site_key": "makes a key",
+    "per_example_keys": "makes keys",
+    "draw_outputs": "the draw that variational_dense and sparse_dense share",
+    "mc_predict": "predicts",
+    "geometric_mean_predict": "predicts",
+}

@@ -2,12 +2,14 @@
 
 import json
 
+import contract
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmark import backward, libraries, suites, thin, timing
+from experiments import benchmark_tables
+from experiments.benchmark import backward, family, libraries, suites, thin, timing
 from experiments.benchmark.__main__ import SUITES, Config, main, make_plan
 
 PEERS = ("flax.nnx", "flax.linen", "haiku", "equinox", "keras")
@@ -181,6 +183,64 @@ def test_the_arithmetic_of_a_sub_network_is_counted_by_hand():
     assert thin.arithmetic((784, 1024, 1024, 10)) == half / (784 * 1024 + 1024 * 1024 + 1024 * 10)
 
 
+def in_group(group):
+    return [family.DROPOUT, *[family.NORMAL] * group.gaussian, *group.members]
+
+
+MEMBERS = [pytest.param(group, name, id=name) for group in family.GROUPS for name in group.members]
+
+
+@pytest.mark.parametrize(("group", "name"), MEMBERS)
+def test_members_of_the_family_keep_the_shape_and_depend_on_the_key(group, name):
+    x = 1 + jnp.zeros(getattr(TINY, group.shape))
+    function = jax.jit(group.members[name])
+    y = function(timing.key_of(0), x)
+    assert (y.shape, y.dtype) == (x.shape, x.dtype)
+    # One draw for all is equal to 199 others with a probability of at most 0.8 ** 199 = 5e-20.
+    assert any((function(timing.key_of(i), x) != y).any() for i in range(1, 200))
+
+
+def test_every_function_of_the_family_is_timed_or_has_its_reason():
+    timed = {name.split()[0] for group in family.GROUPS for name in group.members}
+    listed = {name for entry in contract.ENTRIES for name in entry.covers}
+    masks = {"dropout", "packed_mask", "bernoulli_mask"}  # the suite masks
+    assert timed | masks | set(family.NOT_TIMED) == listed
+
+
+def test_the_input_of_the_family_alternates_so_that_nothing_leaves_the_loop():
+    x = jnp.stack([jnp.full(4, 3.0), jnp.full(4, 5.0)])
+    seen = []
+
+    def function(key, x):
+        jax.debug.callback(lambda x: seen.append(float(x[0])), x)
+        return x
+
+    family.chained(function, x).run(4)
+    jax.effects_barrier()
+    assert sorted(seen) == [3, 3, 5, 5]
+
+
+def test_the_family_s_table_shows_members_and_no_floors():
+    def row(library, dtype, floor, normal=None):
+        ratios = {"ratio_to_floor": floor, "ratio_to_normal": normal}
+        return {"library": library, "shape": [2, 3], "rate": 0.2, "dtype": dtype, **ratios}
+
+    table = benchmark_tables.family(
+        [
+            row("dropout", "float32", 1),
+            row("zoneout", "float32", 1.125),
+            row("zoneout", "bfloat16", 1.1),
+            row("x * normal", "float32", 20, 1),
+            row("gaussian_noise", "float32", 16, 0.8),
+        ]
+    )
+    assert table.splitlines()[2:4] == [
+        "| zoneout | 2x3 | 1.12 | 1.10 | – | – |",
+        "| gaussian_noise | 2x3 | 16.00 | – | 0.80 | – |",
+    ]
+    assert "at most 1.2 times" in table
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_suite_has_a_row_for_every_library_and_case(suite):
@@ -192,11 +252,14 @@ def test_a_suite_has_a_row_for_every_library_and_case(suite):
         "grad": [(n, "chained") for n in names],
         "train_step": [(n, "chained") for n in names],
         "thin": [(n, "chained") for more in THINNED for n in (*ARMS, *more)],
+        "family": [(n, "chained") for group in family.GROUPS for n in in_group(group)],
     }[suite]
     assert [(row["library"], row["mode"]) for row in rows] == expected
     for row in rows:
         assert row["suite"] == suite and row["repeats"] == TINY.rounds
         assert row["median_us"] > 0 and row["ratio_to_floor"] > 0
+        if row["library"] == "x * normal":
+            assert row["ratio_to_normal"] == 1
         assert (row["residual_bits"] is None) == (suite != "grad")
         if row["library"] == floor:
             assert (row["ratio_to_floor"], row["ratio_to_floor_iqr"]) == (1, 0)

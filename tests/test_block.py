@@ -29,7 +29,7 @@ def test_the_expected_share_is_the_rate(sides, block, rate):
     gamma = seed_rate(rate, sides, block)
     np.testing.assert_allclose(expected_share(gamma, sides, block), rate, rtol=1e-9)
     first_order = rate / block ** len(sides) * np.prod([s / (s - block + 1) for s in sides])
-    assert gamma >= first_order * (1 - 1e-12)  # the paper's equation 1
+    assert gamma >= first_order * (1 - 1e-12)  # the paper's first-order gamma
 
 
 def test_a_traced_rate_is_met_to_float32():
@@ -41,8 +41,16 @@ def test_a_traced_rate_is_met_to_float32():
     assert solve(jnp.float32(0)) == 0 and solve(jnp.float32(1)) == 1
 
 
+# With 32 channels, or 64, blocks are joined in words.
 @pytest.mark.parametrize(
-    ("shape", "block"), [((2, 9, 8, 3), 3), ((2, 9, 8, 3), 2), ((3, 17, 2), 4)]
+    ("shape", "block"),
+    [
+        ((2, 9, 8, 3), 3),
+        ((2, 9, 8, 3), 2),
+        ((3, 17, 2), 4),
+        ((2, 9, 8, 32), 3),
+        ((3, 17, 64), 4),
+    ],
 )
 def test_dropped_elements_are_the_union_of_blocks(shape, block):
     """Every dropped element is in a whole dropped block inside the map."""
@@ -59,13 +67,15 @@ def test_dropped_elements_are_the_union_of_blocks(shape, block):
     np.testing.assert_array_equal(union, dropped)
 
 
-def test_the_scale_is_that_of_the_whole_batch():
-    y = np.asarray(dj.drop_block(KEY, jnp.ones((4, 8, 8, 2)), 0.3, block_size=3))
+@pytest.mark.parametrize("channels", [2, 32])
+def test_the_scale_is_that_of_the_whole_batch(channels):
+    x = jnp.ones((4, 8, 8, channels))
+    y = np.asarray(dj.drop_block(KEY, x, 0.3, block_size=3))
     kept = y != 0
     np.testing.assert_allclose(y[kept], kept.size / kept.sum(), rtol=2e-7)
     assert len({kept[i].sum() for i in range(4)}) > 1
     alone = jax.vmap(lambda key, x: dj.drop_block(key, x[None], 0.3, block_size=3)[0])
-    each = alone(jax.random.split(KEY, 4), jnp.ones((4, 8, 8, 2)))
+    each = alone(jax.random.split(KEY, 4), x)
     np.testing.assert_allclose(each.mean((1, 2, 3)), np.ones(4), rtol=1e-6)
 
 
@@ -77,9 +87,11 @@ def test_the_mean_share_over_draws():
     assert_normal((share.mean() - 0.2) / (share.std() / 2**6), 1e-7, "share dropped")
 
 
+@pytest.mark.parametrize("channels", [3, 32])
 @pytest.mark.parametrize("dims", [(-1,), (3,), (0,), (0, 3)])
-def test_broadcast_dims_share_blocks(dims):
-    y = dj.drop_block(KEY, jnp.ones((4, 8, 8, 3)), 0.3, block_size=3, broadcast_dims=dims)
+def test_broadcast_dims_share_blocks(dims, channels):
+    x = jnp.ones((4, 8, 8, channels))
+    y = dj.drop_block(KEY, x, 0.3, block_size=3, broadcast_dims=dims)
     dropped = np.asarray(y) == 0
     for axis in dims:
         first = dropped.take([0], axis)
@@ -107,3 +119,10 @@ def test_nothing_left_is_zero_even_of_infinities(rate):
 def test_errors(shape, rate, arguments, match):
     with pytest.raises(ValueError, match=match):
         dj.drop_block(KEY, jnp.ones(shape), rate, **arguments)
+
+
+@pytest.mark.parametrize("channels", [3, 32])
+def test_the_gradient_is_the_noise(channels):
+    x = jnp.full((2, 9, 8, channels), 3.0)
+    y, pullback = jax.vjp(lambda x: dj.drop_block(KEY, x, 0.3, block_size=3), x)
+    np.testing.assert_allclose(pullback(x)[0], y, rtol=2.0**-23)

@@ -18,17 +18,17 @@ TABLE_SCRIPTS = sorted((ROOT / "scripts").glob("make_*"))
 # A module imports from lower ranks only. `noise` and `layers` stand for their whole folders.
 RANKS = [
     {"_typing", "idx"},
-    {"keys", "bits", "data", "schedules", "constraints", "checkpoint"},
+    {"keys", "bits", "data", "schedules", "rates", "constraints", "checkpoint"},
     {"masks"},
     {"dropout"},
     {"noise"},
-    {"layers", "linen", "thin"},
-    {"predict", "losses", "train"},
-    {"runs"},
+    {"layers", "linen", "thin", "losses"},
+    {"train", "moments"},
+    {"runs", "predict"},
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 MAY_IMPORT = {
-    "flax": {"layers", "linen", "thin", "predict", "losses", "train", "runs"},
+    "flax": {"layers", "linen", "thin", "losses", "moments", "predict", "train", "runs"},
     "optax": {"constraints", "schedules", "losses", "train", "runs"},
     "orbax": {"checkpoint"},
 }

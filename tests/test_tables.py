@@ -64,7 +64,7 @@ def rows(markdown):
     return [dict(zip(header, line, strict=True)) for line in body]
 
 
-@pytest.mark.parametrize("name", tables.TABLES)
+@pytest.mark.parametrize("name", sorted(tables.TABLES.keys() - {"family"}))
 def test_without_records_a_table_says_so(tmp_path, name):
     assert tables.TABLES[name](tmp_path) == "*Not run yet.*"
 
@@ -162,15 +162,13 @@ def test_a_single_seed_shows_no_spread(tmp_path):
 
 
 def test_a_generic_table_shows_what_varies_and_every_metric(tmp_path):
-    write(tmp_path, "thinned", {"speed_up": [1.51, 1.53]}, {"rate": 0.5, "method": "thin"})
-    write(tmp_path, "thinned", {"speed_up": [0.9, 0.92]}, {"rate": 0.5, "method": "mask"})
-    text = tables.thinned(tmp_path)
-    mask, thin = rows(text)
+    write(tmp_path, "keras_example", {"speed_up": [1.51, 1.53]}, {"rate": 0.5, "method": "thin"})
+    write(tmp_path, "keras_example", {"speed_up": [0.9, 0.92]}, {"rate": 0.5, "method": "mask"})
+    mask, thin = rows(tables.keras_example(tmp_path))
     assert (mask["method"], mask["speed up"], thin["speed up"]) == (
         "mask", "0.910 ± 0.010", "1.520 ± 0.010",
     )  # fmt: skip
     assert "rate" not in mask and "hidden" not in mask
-    assert "speed-up 1.18 to 2.16†" in text and "sparsedrop 3.18" in text
 
 
 def test_keras_example_names_the_published_accuracy(tmp_path):
@@ -192,11 +190,18 @@ def test_benchmark_shows_our_ratios_beside_the_aims(tmp_path):
     source = {"device": {"platform": "cpu"}, "cpu": "A CPU", "versions": {"jax": "0.1"}}
     rows = [
         measured(library, rate, ratio_to_floor=ratio, speedup_over_flax_nnx=speedup)
-        for library, ratio, speedup in (("x * c", 1, 9), ("dropout_jax", 2.34, 20), ("flax.nnx", 46, 1))
+        for library, ratio, speedup in (
+            ("x * c", 1, 9),
+            ("dropout_jax", 2.34, 20),
+            ("flax.nnx", 46, 1),
+        )
         for rate in (0.5, 0.2)
     ]
     rows.append(measured("dropout_jax", 0.5, mode="single_call", ratio_to_floor=99))
-    grad = [row | {"suite": "grad", "residual_bits": 1 if row["library"] == "dropout_jax" else 8} for row in rows]
+    grad = [
+        row | {"suite": "grad", "residual_bits": 1 if row["library"] == "dropout_jax" else 8}
+        for row in rows
+    ]
     steps = [measured("no dropout", [0.2, 0.5], ratio_to_floor=1, median_us=2000.0)]
     (tmp_path / "benchmark").mkdir()
     for suite, content in (("masks", rows), ("grad", grad), ("train_step", steps)):
@@ -277,7 +282,7 @@ def test_a_figure_knows_the_records_it_was_drawn_from(tmp_path, figures, capsys)
     assert figures.main([*arguments, "--check"]) == 1  # not drawn yet
     assert figures.main(arguments) == 0
     path = tmp_path / "figures" / "learning_curves_mnist.png"
-    assert figures.source_of(path) == figures.digest([record.read(plain), record.read(dropped)])
+    assert figures.source_of(path) == figures.digest([plain, dropped])
     assert figures.main([*arguments, "--check"]) == 0
     drawn = path.stat().st_mtime_ns
     assert figures.main(arguments) == 0 and path.stat().st_mtime_ns == drawn  # nothing to do

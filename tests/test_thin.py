@@ -48,7 +48,9 @@ def test_put_undoes_take_and_moves_nothing_else(block):
     chain = chain_of(model, Thin(block=block))
     _, params, _ = split_params(model)
     tree = {"params": params, "state": optax.adam(0.1).init(params), "step": jnp.int32(3)}
-    tree = jax.tree.map(lambda leaf: leaf + jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape), tree)
+    tree = jax.tree.map(
+        lambda leaf: leaf + jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape), tree
+    )
     units = draw(jax.random.key(1), chain)
     small = take(tree, chain, units)
     chex.assert_trees_all_equal(put(tree, small, chain, units), tree)
@@ -64,7 +66,9 @@ def test_put_undoes_take_and_moves_nothing_else(block):
             moved = np.asarray(new[layer]["kernel"][...] != old[layer]["kernel"][...])
             np.testing.assert_array_equal(moved, np.broadcast_to(inside, moved.shape))
         np.testing.assert_array_equal(np.asarray(new[0]["bias"][...] != old[0]["bias"][...]), first)
-        assert (new[2]["bias"][...] != old[2]["bias"][...]).all()  # the output layer is never thinned
+        assert (
+            new[2]["bias"][...] != old[2]["bias"][...]
+        ).all()  # the output layer is never thinned
 
 
 def test_take_gives_the_rows_and_columns_of_the_units():
@@ -104,7 +108,9 @@ def test_the_subnetwork_computes_what_the_masked_network_computes():
 def test_every_unit_is_kept_with_the_same_probability(block):
     # False alarm: 1e-6 over both hidden layers and both block sizes.
     draws, chain = 4000, chain_of(mlp(), Thin(block=block))
-    units = jax.jit(jax.vmap(lambda key: draw(key, chain)))(jax.random.split(jax.random.key(5), draws))
+    units = jax.jit(jax.vmap(lambda key: draw(key, chain)))(
+        jax.random.split(jax.random.key(5), draws)
+    )
     for hidden, kept in zip(chain.hidden, units):
         counts = np.bincount(np.asarray(kept).ravel(), minlength=hidden.width)
         assert_binomial(counts, draws, hidden.kept / hidden.width, 1e-6 / 4, "units kept")
@@ -119,8 +125,12 @@ def data(n=64):
 
 
 def make(thinning, optimizer=lambda hyper: optax.adam(hyper["lr"])):
-    return train.make_loop(lambda rngs, hyper: dj.layers.MLP(SIZES, rates=(0.2, 0.5, 0.25), rngs=rngs),
-                           optimizer, batch_size=8, thin=thinning)
+    return train.make_loop(
+        lambda rngs, hyper: dj.layers.MLP(SIZES, rates=(0.2, 0.5, 0.25), rngs=rngs),
+        optimizer,
+        batch_size=8,
+        thin=thinning,
+    )
 
 
 @pytest.mark.slow
@@ -156,8 +166,12 @@ def test_every_batch_is_trained_on_whatever_the_life(steps):
 @pytest.mark.slow
 def test_rate_zero_is_ordinary_training():
     def loop(thinning):
-        return train.make_loop(lambda rngs, _: dj.layers.MLP(SIZES, rates=(0, 0, 0), rngs=rngs),
-                               lambda _: optax.sgd(0.1, 0.9), batch_size=8, thin=thinning)
+        return train.make_loop(
+            lambda rngs, _: dj.layers.MLP(SIZES, rates=(0, 0, 0), rngs=rngs),
+            lambda _: optax.sgd(0.1, 0.9),
+            batch_size=8,
+            thin=thinning,
+        )
 
     ends = []
     for thinning in (None, Thin(3, 4)):
@@ -196,9 +210,17 @@ def test_a_resumed_run_ends_bitwise_equal(tmp_path):
 def test_fit_takes_it_as_one_argument_and_infers_with_the_whole_network():
     digits = dj.data.load_digits()
     model = dj.layers.MLP((64, 64, 64, 10), rates=0.5, rngs=nnx.Rngs(0))
-    history = dj.fit(model, optax.adam(3e-3), digits.train_x, digits.train_y, key=jax.random.key(0),
-                     epochs=15, validation_data=(digits.test_x, digits.test_y), thin=Thin(5, 8),
-                     progress=False)
+    history = dj.fit(
+        model,
+        optax.adam(3e-3),
+        digits.train_x,
+        digits.train_y,
+        key=jax.random.key(0),
+        epochs=15,
+        validation_data=(digits.test_x, digits.test_y),
+        thin=Thin(5, 8),
+        progress=False,
+    )
     assert isinstance(model.dropouts[1], dj.layers.Dropout)
     wrong = np.argmax(model(jnp.asarray(digits.test_x)), -1) != digits.test_y
     assert history["val_error"][-1] == pytest.approx(wrong.mean())
@@ -210,8 +232,17 @@ def test_a_named_chain_trains():
     x, y = data()["train"]
     model = Named(nnx.Rngs(0))
     before = model.fc2.kernel[...]
-    history = dj.fit(model, optax.adam(1e-2), x, y, key=jax.random.key(0), epochs=30, batch_size=8,
-                     thin=NAMED, progress=False)
+    history = dj.fit(
+        model,
+        optax.adam(1e-2),
+        x,
+        y,
+        key=jax.random.key(0),
+        epochs=30,
+        batch_size=8,
+        thin=NAMED,
+        progress=False,
+    )
     assert history["loss"][-1] < history["loss"][0]
     assert (model.fc2.kernel[...] != before).mean() > 0.9
 
@@ -224,8 +255,14 @@ def test_a_named_chain_trains():
         (lambda: Thin(layers=("a", "b")), "together"),
         (lambda: chain_of(mlp(), Thin(block=5)), "does not divide 32"),
         (lambda: chain_of(Named(nnx.Rngs(0)), Thin()), "Thin\\(layers="),
-        (lambda: chain_of(mlp(), Thin(layers=("linears/0", "x"), dropouts=("dropouts/1",))), "nothing at 'x'"),
-        (lambda: chain_of(mlp(), Thin(layers=("linears/0", "linears/1"), dropouts=())), "1 dropouts"),
+        (
+            lambda: chain_of(mlp(), Thin(layers=("linears/0", "x"), dropouts=("dropouts/1",))),
+            "nothing at 'x'",
+        ),
+        (
+            lambda: chain_of(mlp(), Thin(layers=("linears/0", "linears/1"), dropouts=())),
+            "1 dropouts",
+        ),
         (lambda: chain_of(mlp((0, jnp.float32(0.5), 0.5)), Thin()), "Python number"),
     ],
 )

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from dropout_jax._typing import Array, Key, Rate, check_rate, is_static
 from dropout_jax.dropout import dropout
+from dropout_jax.layers.base import NoiseLayer, held
 
 
-class Dropout(nnx.Dropout):
+class Dropout(NoiseLayer, nnx.Dropout):
     r"""`dropout_jax.dropout` as a layer that takes the arguments and calls of `flax.nnx.Dropout`.
 
     $$y = m \odot x / (1 - \text{rate}), \qquad m_i \sim \text{Bernoulli}(1 - \text{rate}),$$
@@ -56,15 +56,9 @@ class Dropout(nnx.Dropout):
         rng_collection: str = "dropout",
         rngs: nnx.Rngs | nnx.RngStream | None = None,
     ):
-        super().__init__(
-            check_rate(rate),
-            broadcast_dims=broadcast_dims,
-            deterministic=deterministic,
-            rng_collection=rng_collection,
-            rngs=rngs,
-        )
-        if not is_static(rate):
-            self.rate = nnx.data(jnp.asarray(rate))  # explicit: Flax takes a tracer for static
+        super().__init__(deterministic=deterministic, rng_collection=rng_collection, rngs=rngs)
+        self.rate = held(check_rate(rate))
+        self.broadcast_dims = broadcast_dims
 
     def __call__(
         self,
@@ -88,35 +82,11 @@ class Dropout(nnx.Dropout):
           ValueError: `deterministic` or `rngs` given neither here nor to the constructor; an axis
             of broadcast_dims out of range or repeated.
         """
-        deterministic = self.deterministic if deterministic is None else deterministic
-        if deterministic is None:
-            raise ValueError(
-                "deterministic was given neither to Dropout nor to this call; write "
-                "Dropout(rate, deterministic=False), or layer(x, deterministic=True), or "
-                "nnx.view(model, deterministic=True)."
-            )
-        static = is_static(self.rate)
-        if (static and self.rate == 0) or deterministic:
+        if self._is_off(self.rate, deterministic):
             return inputs
-        if static and self.rate == 1:
+        if is_static(self.rate) and self.rate == 1:
             return jnp.zeros_like(inputs)
-        key = self._next_key(self.rngs if rngs is None else rngs)
-        return dropout(key, inputs, self.rate, broadcast_dims=self.broadcast_dims)
+        return self._noise(self._next_key(rngs), inputs)
 
-    def _next_key(self, rngs: nnx.Rngs | nnx.RngStream | Key | None) -> Key:
-        if isinstance(rngs, nnx.Rngs):
-            return rngs[self.rng_collection]()
-        if isinstance(rngs, nnx.RngStream):
-            return rngs()
-        if isinstance(rngs, jax.Array):
-            return jax.random.wrap_key_data(rngs) if rngs.dtype == jnp.uint32 else rngs
-        if rngs is None:
-            raise ValueError(
-                "rngs was given neither to Dropout nor to this call; write "
-                "Dropout(rate, rngs=nnx.Rngs(0)), or layer(x, rngs=jax.random.key(0)), or, for no "
-                "dropout, layer(x, deterministic=True)."
-            )
-        raise TypeError(
-            f"rngs is {type(rngs).__name__}; write nnx.Rngs(0), one of its streams, or "
-            "jax.random.key(0)."
-        )
+    def _noise(self, key: Key, x: Array) -> Array:
+        return dropout(key, x, self.rate, broadcast_dims=self.broadcast_dims)

@@ -10,6 +10,7 @@ from flax import nnx
 
 from dropout_jax._typing import Array, Key, Rate
 from dropout_jax.layers.dropout import Dropout
+from dropout_jax.layers.scheduled import ScheduledDropout
 
 _HE_NORMAL = nnx.initializers.he_normal()
 
@@ -29,7 +30,7 @@ class MLP(nnx.Module):
     Args:
       sizes: the number of units of each layer, input and output included: L + 1 of them.
       rates: L rates, one a site: the input's, then each hidden layer's; or one number, the rate of
-        every hidden layer, with none on the input.
+        every hidden layer, with none on the input. A schedule of `dropout_jax.rates` is a rate too.
       activation: f.
       kernel_init: the initialiser of the weights; biases start at 0.
       rngs: `nnx.Rngs`; its streams "params" and "dropout", or the default one.
@@ -65,7 +66,10 @@ class MLP(nnx.Module):
             nnx.Linear(n_in, n_out, kernel_init=kernel_init, rngs=rngs)
             for n_in, n_out in itertools.pairwise(sizes)
         )
-        self.dropouts = nnx.List(Dropout(rate, rngs=rngs) for rate in rates)
+        self.dropouts = nnx.List(
+            ScheduledDropout(rate, rngs=rngs) if callable(rate) else Dropout(rate, rngs=rngs)
+            for rate in rates
+        )
         self.activation = activation
 
     def __call__(

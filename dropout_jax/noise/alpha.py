@@ -41,7 +41,7 @@ def alpha_dropout(key: Key, x: Array, rate: Rate, *, broadcast_dims: Sequence[in
       >>> sorted({round(v, 2) for v in y.tolist()})
       [-0.78, 0.78]
 
-    Source: Klambauer et al. 2017, section 2, "New Dropout Technique", where q is our keep.
+    Source: Klambauer et al. 2017, "Self-Normalizing Neural Networks", where q is our keep.
     """
     x = check_floating(x)
     mask = masks.packed_mask(key, rate, x.shape, broadcast_dims=broadcast_dims)
@@ -73,7 +73,8 @@ def feature_alpha_dropout(key: Key, x: Array, rate: Rate) -> Array:
       >>> bool((y == y[:, :1, :1]).all())
       True
 
-    Source: Klambauer et al. 2017, section 2; shared as by Tompson et al. 2015, section 3.2.
+    Source: Klambauer et al. 2017, as `alpha_dropout`; shared as by Tompson et al. 2015, "Efficient
+    Object Localization Using Convolutional Networks".
     """
     x = check_floating(x)
     return alpha_dropout(key, x, rate, broadcast_dims=range(1, x.ndim - 1))

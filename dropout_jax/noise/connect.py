@@ -12,6 +12,7 @@ from dropout_jax._typing import (
     Key,
     Rate,
     check_broadcasts,
+    check_dense,
     check_floating,
     check_key,
     check_rate,
@@ -44,7 +45,8 @@ def drop_connect(key: Key, weights: Array, rate: Rate) -> Array:
       >>> sorted(set(kernel.ravel().tolist()))
       [0.0, 2.0]
 
-    Source: Wan et al. 2013, section 3, r = a((M * W) v), scaled in training.
+    Source: Wan et al. 2013, "Regularization of Neural Networks using DropConnect",
+    r = a((M * W) v), scaled in training.
     """
     return dropout(key, check_floating(weights, "weights"), rate)
 
@@ -82,10 +84,10 @@ def drop_connect_dense(
       >>> dj.drop_connect_dense(jax.random.key(0), x, kernel, 0.5).shape
       (4, 2)
 
-    Source: Wan et al. 2013, section 3.1, algorithm 1.
+    Source: Wan et al. 2013, as `drop_connect`.
     """
     check_key(key)
-    x, kernel = _check_dense(x, kernel)
+    x, kernel = check_dense(x, kernel)
     check_rate(rate)
     check_broadcasts("rate", jnp.shape(rate), kernel.shape)
     if per not in ("example", "batch"):
@@ -140,11 +142,11 @@ def drop_connect_moments(
       >>> dj.drop_connect_moments(jax.random.key(0), x, kernel, 0.5, jax.nn.relu, 100).shape
       (4, 2)
 
-    Source: Wan et al. 2013, section 3.2 and algorithm 2, where u ~ N(p W v, p (1 - p) (W * W)
+    Source: Wan et al. 2013, as `drop_connect`, where u ~ N(p W v, p (1 - p) (W * W)
     (v * v)); ours is divided by p, and its variance by p^2, as scaled training does.
     """
     check_key(key)
-    x, kernel = _check_dense(x, kernel)
+    x, kernel = check_dense(x, kernel)
     check_rate(rate)
     check_broadcasts("rate", jnp.shape(rate), (*x.shape[:-1], kernel.shape[1]))
     if not isinstance(samples, int) or samples < 1:
@@ -166,13 +168,3 @@ def _moments(x, kernel, rate):
     root = jnp.where(some, jnp.sqrt(jnp.where(some, sum_of_squares, 1)), 0)
     mean = masks.multiply(x @ kernel, scale > 0, jnp.ones((), scale.dtype))
     return mean, masks.multiply(root, scale > 0, factor)
-
-
-def _check_dense(x, kernel):
-    x, kernel = check_floating(x), check_floating(kernel, "kernel")
-    if kernel.ndim != 2 or x.ndim == 0 or x.shape[-1] != kernel.shape[0]:
-        raise ValueError(
-            f"x has shape {x.shape} and kernel {kernel.shape}; write x as (..., in) and kernel as "
-            "(in, out)."
-        )
-    return x, kernel

@@ -39,7 +39,8 @@ def drop_path(
       >>> sorted(set(map(tuple, y.tolist())))
       [(0.0, 0.0, 0.0), (2.0, 2.0, 2.0)]
 
-    Source: Huang et al. 2016, section 3, equation 2, scaled in training instead of at test time.
+    Source: Huang et al. 2016, "Deep Networks with Stochastic Depth", scaled in training instead of
+    at test time.
     """
     x = _check_batched(x)
     if per not in ("sample", "batch"):
@@ -47,9 +48,7 @@ def drop_path(
     return dropout(key, x, rate, broadcast_dims=range(1 if per == "sample" else 0, x.ndim))
 
 
-def drop_path_subset(
-    key: Key, x: Array, rate: float, branch: Callable[[Array], Array]
-) -> Array:
+def drop_path_subset(key: Key, x: Array, rate: float, branch: Callable[[Array], Array]) -> Array:
     r"""A residual block that computes its branch for a fixed number of the samples only.
 
     $$y_i = x_i + \begin{cases} \frac{n}{k} f(x)_i & i \in S \\ 0 & \text{otherwise,} \end{cases}
@@ -79,8 +78,8 @@ def drop_path_subset(
       >>> sorted(y.ravel().tolist())
       [1.0, 1.0, 7.0, 7.0]
 
-    Source: the drop of Huang et al. 2016, section 3; a subset of the batch as in Oquab et al. 2023
-    (DINOv2), section 5, "Efficient stochastic depth".
+    Source: the drop of Huang et al. 2016, as `drop_path`; a subset of the batch as in Oquab et al.
+    2023, "DINOv2" (efficient stochastic depth).
     """
     check_key(key)
     x = _check_batched(x)

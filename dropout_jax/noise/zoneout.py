@@ -1,6 +1,6 @@
 """Noise on recurrent states: zoneout, and one mask over time.
 
-The dropout of Gal and Ghahramani (2016, section 4) needs no function of its own. It is one mask,
+The dropout of Gal and Ghahramani (2016b) needs no function of its own. It is one mask,
 drawn before the scan and used at every step:
 
 >>> import dropout_jax as dj, jax, jax.numpy as jnp
@@ -61,7 +61,8 @@ def zoneout(
       >>> sorted(set(state.tolist()))
       [-1.0, 1.0]
 
-    Source: Krueger et al. 2017, section 3.
+    Source: Krueger et al. 2017, "Zoneout: Regularizing RNNs by Randomly Preserving Hidden
+    Activations".
     """
     new, old = _check_states(new, old)
     mask = masks.packed_mask(key, rate, new.shape, broadcast_dims=broadcast_dims)
@@ -97,7 +98,7 @@ def zoneout_mean(new: Array, old: Array, rate: Rate) -> Array:
       >>> dj.zoneout_mean(jnp.ones(2), -jnp.ones(2), 0.25).tolist()
       [0.5, 0.5]
 
-    Source: Krueger et al. 2017, section 3: the expectation is taken at test time.
+    Source: Krueger et al. 2017, as `zoneout`: the expectation is taken at test time.
     """
     new, old = _check_states(new, old)
     check_rate(rate)

@@ -13,22 +13,24 @@ from tqdm import tqdm
 
 from experiments import benchmark
 from experiments.benchmark import libraries, report, suites
+from experiments.benchmark.family import family
 from experiments.benchmark.thin import thin
 from experiments.common import cli, user_errors
 from experiments.provenance import command, provenance
 
-Suite = Literal["masks", "grad", "train_step", "thin"]
+Suite = Literal["masks", "grad", "train_step", "thin", "family"]
 SUITES = {
     "masks": suites.masks,
     "grad": suites.grad,
     "train_step": suites.train_step,
     "thin": thin,
+    "family": family,
 }
 
 
 @dataclass(frozen=True)
 class Config:
-    suites: tuple[Suite, ...] = ("masks", "grad", "train_step", "thin")
+    suites: tuple[Suite, ...] = ("masks", "grad", "train_step", "thin", "family")
     """what to measure"""
     sizes: tuple[str, ...] = ()
     """arrays of masks and grad, such as 128x1024; not given: three sizes, four on a GPU"""

@@ -29,7 +29,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _cells(row):
-    bits = row["residual_bits"]
+    bits, speedup = row["residual_bits"], row["speedup_over_flax_nnx"]
     return (
         row["library"],
         row["mode"],
@@ -40,7 +40,7 @@ def _cells(row):
         f"{row['iqr_us']:.1f}",
         f"{row['ratio_to_floor']:.2f}",
         f"{row['ratio_to_floor_iqr']:.2f}",
-        f"{row['speedup_over_flax_nnx']:.2f}",
+        "" if speedup is None else f"{speedup:.2f}",
         "" if bits is None else f"{bits:.2f}",
         row["repeats"],
     )
@@ -53,14 +53,15 @@ def _joined(mark, values):
 def write(suite: str, rows: Sequence[Row], provenance: dict[str, Any], out: Path) -> None:
     """Write `out`/<suite>.json, strict JSON with a line a row, and <suite>.png beside it.
 
-    Thinned training has no such picture: its times are drawn beside its errors, by the study.
+    Thinned training has no such picture: its times are drawn beside its errors, by the study. Nor
+    has the family, whose members have other floors.
     """
     out.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(_rounded(row), allow_nan=False) for row in rows)
     head = json.dumps({"suite": suite, "provenance": provenance}, allow_nan=False, indent=1)
     text = head.removesuffix("\n}") + f',\n "rows": [\n{lines}\n]\n}}\n'
     (out / f"{suite}.json").write_text(text, encoding="utf-8")
-    if suite != "thin":
+    if suite not in ("thin", "family"):
         picture(rows).savefig(out / f"{suite}.png", dpi=110)
 
 

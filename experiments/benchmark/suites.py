@@ -35,6 +35,9 @@ class Plan(NamedTuple):
     lives: tuple[int, ...] = (1, 3, 10, 30, 100)
     blocks: tuple[int, ...] = (1, 64)
     epoch_rounds: int = 7
+    matrix: tuple[int, ...] = (1024, 1024)
+    image: tuple[int, ...] = (16, 32, 32, 64)
+    attention: tuple[int, ...] = (8, 8, 128, 128)
 
 
 QUICK = Plan(
@@ -52,6 +55,9 @@ QUICK = Plan(
     lives=(1, 20),
     blocks=(1,),
     epoch_rounds=2,
+    matrix=(16, 64),
+    image=(2, 8, 8, 4),
+    attention=(2, 2, 8, 8),
 )
 
 

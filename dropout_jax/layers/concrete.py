@@ -1,0 +1,122 @@
+"""Concrete dropout as a layer: it learns its rate."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from dropout_jax._typing import Array, Key
+from dropout_jax.layers.base import NoiseLayer
+from dropout_jax.noise.concrete import concrete_dropout, concrete_kl
+
+
+class ConcreteDropout(NoiseLayer):
+    r"""`dropout_jax.concrete_dropout` on the inputs of a layer, with one rate, which is learned.
+
+    $$y = f(x \odot (1 - z) / (1 - r)), \qquad r = \sigma(\text{logit rate}),$$
+    and y = f(x) when deterministic. It holds the layer f, since the prior of `kl` is over f's
+    weights. Add `total_kl(model)` over the number of training examples to the loss.
+
+    Attributes:
+      layer: f.
+      logit_rate: an `nnx.Param`, a scalar.
+
+    Args:
+      layer: f, a module with a `kernel` (..., in, out), such as `nnx.Linear` or `nnx.Conv`.
+      rate: the rate to begin with, in (0, 1).
+      length_scale: of the Gaussian prior over the weights, > 0.
+      temperature: in (0, 1].
+      broadcast_dims: axes of the inputs that share one draw; (1, 2) for the channels of images.
+      deterministic, rng_collection, rngs: as for `Dropout`.
+
+    Raises:
+      TypeError: a layer without a kernel; `rngs` of another type.
+      ValueError: a rate outside (0, 1).
+
+    Example:
+      >>> from dropout_jax.layers import ConcreteDropout
+      >>> from flax import nnx
+      >>> import jax.numpy as jnp
+      >>> rngs = nnx.Rngs(0)
+      >>> layer = ConcreteDropout(nnx.Linear(8, 3, rngs=rngs), rngs=rngs)
+      >>> layer(jnp.ones((2, 8))).shape, round(float(layer.rate), 3)
+      ((2, 3), 0.1)
+
+    Source: Gal, Hron and Kendall 2017, "Concrete Dropout"; the defaults are those of their code's
+    synthetic experiment.
+    """
+
+    def __init__(
+        self,
+        layer: nnx.Module,
+        rate: float = 0.1,
+        *,
+        length_scale: float = 1e-4,
+        temperature: float = 0.1,
+        broadcast_dims: Sequence[int] = (),
+        deterministic: bool | None = False,
+        rng_collection: str = "dropout",
+        rngs: nnx.Rngs | nnx.RngStream | None = None,
+    ):
+        super().__init__(deterministic=deterministic, rng_collection=rng_collection, rngs=rngs)
+        if getattr(layer, "kernel", None) is None:
+            raise TypeError(
+                f"layer is {type(layer).__name__}, without a kernel; write the layer that the "
+                "noisy inputs feed, such as nnx.Linear(8, 3, rngs=rngs)."
+            )
+        self.layer = layer
+        rate = check_inside(rate, 1)
+        self.logit_rate = nnx.Param(jnp.log(rate) - jnp.log1p(-rate))
+        self.length_scale = length_scale
+        self.temperature = temperature
+        self.broadcast_dims = tuple(broadcast_dims)
+
+    @property
+    def rate(self) -> Array:
+        """The rate, a scalar."""
+        return jax.nn.sigmoid(self.logit_rate[...])
+
+    def __call__(
+        self,
+        inputs: Array,
+        *,
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | nnx.RngStream | Key | None = None,
+    ) -> Array:
+        """The layer's outputs for noisy inputs, or for the inputs as they are when deterministic.
+
+        Args:
+          inputs: floating-point, as the layer takes them.
+          deterministic, rngs: as for `Dropout`.
+
+        Returns:
+          What the layer returns.
+
+        Raises:
+          TypeError, ValueError: as `Dropout`.
+        """
+        if not self._is_off(self.rate, deterministic):
+            inputs = concrete_dropout(
+                self._next_key(rngs),
+                inputs,
+                self.logit_rate[...],
+                temperature=self.temperature,
+                broadcast_dims=self.broadcast_dims,
+            )
+        return self.layer(inputs)
+
+    def kl(self) -> Array:
+        """`dropout_jax.concrete_kl` of the layer's kernel: a scalar."""
+        kernel, logit_rate = self.layer.kernel[...], self.logit_rate[...]
+        return concrete_kl(kernel, logit_rate, length_scale=self.length_scale)
+
+
+def check_inside(rate: float, upper: float) -> Array:
+    """The rate to begin with, as an array; raise unless it lies between 0 and `upper`."""
+    if not isinstance(rate, jax.core.Tracer) and not 0 < rate < upper:
+        raise ValueError(
+            f"rate is {rate}, and must lie between 0 and {upper}, both excluded, for it is learned "
+            "from there; write 0.1."
+        )
+    return jnp.asarray(rate, jnp.float32)

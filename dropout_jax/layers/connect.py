@@ -1,0 +1,108 @@
+"""DropConnect as a Flax NNX layer."""
+
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import nnx
+
+from dropout_jax._typing import Array, Key, Rate, check_rate
+from dropout_jax.layers.base import NoiseLayer, held
+from dropout_jax.noise.connect import drop_connect_dense
+
+_KERNEL_INIT = nnx.initializers.lecun_normal()
+_BIAS_INIT = nnx.initializers.zeros_init()
+
+
+class DropConnectLinear(NoiseLayer, nnx.Linear):
+    r"""`flax.nnx.Linear` whose weights are dropped in training.
+
+    $$y_n = x_n\,(M_n \odot W) / (1 - \text{rate}) + b, \qquad
+      M_{nij} \sim \text{Bernoulli}(1 - \text{rate}),$$
+    and y = x W + b when deterministic: the mean. The bias is not dropped. What follows the layer is
+    averaged by `dropout_jax.drop_connect_moments`, with its kernel: the paper's inference.
+
+    Args:
+      in_features, out_features: as for `flax.nnx.Linear`.
+      rate: probability of dropping a weight, in [0, 1]: a Python number, a traced scalar, or an
+        array that broadcasts against (in_features, out_features).
+      per: "example", one mask for each of the leading indices of the inputs, as in the paper, at
+        in_features * out_features bits each; or "batch", one for all, at the cost of the layer.
+      use_bias, dtype, param_dtype, kernel_init, bias_init: as for `flax.nnx.Linear`.
+      rngs: `nnx.Rngs`, for the weights and the noise.
+      options: `deterministic` and `rng_collection`, as for `Dropout`.
+
+    Raises:
+      TypeError: a rate that is no number.
+      ValueError: a concrete rate outside [0, 1]; an unknown `per`.
+
+    Example:
+      >>> from dropout_jax.layers import DropConnectLinear
+      >>> from flax import nnx
+      >>> import jax.numpy as jnp
+      >>> layer = DropConnectLinear(8, 2, rate=0.5, rngs=nnx.Rngs(0))
+      >>> layer(jnp.ones((4, 8))).shape
+      (4, 2)
+
+    Source: Wan et al. 2013; scaled in training.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        rate: Rate,
+        per: Literal["example", "batch"] = "example",
+        use_bias: bool = True,
+        dtype: jnp.dtype | None = None,
+        param_dtype: jnp.dtype = jnp.float32,
+        kernel_init: nnx.Initializer = _KERNEL_INIT,
+        bias_init: nnx.Initializer = _BIAS_INIT,
+        rngs: nnx.Rngs,
+        **options,
+    ):
+        check_rate(rate)
+        if per not in ("example", "batch"):
+            raise ValueError(f"per is {per!r}; write 'example' or 'batch'.")
+        nnx.Linear.__init__(
+            self,
+            in_features,
+            out_features,
+            use_bias=use_bias,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            kernel_init=kernel_init,
+            bias_init=bias_init,
+            rngs=rngs,
+        )
+        NoiseLayer.__init__(self, rngs=rngs, **options)
+        self.rate = held(rate)
+        self.per = per
+
+    def __call__(
+        self,
+        inputs: Array,
+        *,
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | nnx.RngStream | Key | None = None,
+    ) -> Array:
+        """Multiply by weights of which some are dropped, or by all of them when deterministic.
+
+        Args:
+          inputs: floating-point (..., in_features).
+          deterministic, rngs: as for `Dropout`.
+
+        Returns:
+          An array (..., out_features).
+
+        Raises:
+          TypeError, ValueError: as `Dropout`; ValueError for another number of features.
+        """
+        if self._is_off(self.rate, deterministic):
+            return nnx.Linear.__call__(self, inputs)
+        key = self._next_key(rngs)
+        bias = None if self.bias is None else self.bias[...]
+        arrays = (inputs, self.kernel[...], bias)
+        x, kernel, bias = self.promote_dtype(arrays, dtype=self.dtype)
+        y = drop_connect_dense(key, x, kernel, self.rate, per=self.per)
+        return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + (-1,))

@@ -1,0 +1,126 @@
+"""Variational dropout as a layer, and the sum of what the learned layers add to a loss."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from dropout_jax._typing import Array, Key
+from dropout_jax.layers.base import NoiseLayer
+from dropout_jax.layers.concrete import ConcreteDropout, check_inside
+from dropout_jax.layers.sparse import SparseLinear
+from dropout_jax.noise.variational import variational_dropout, variational_kl
+
+
+class VariationalDropout(NoiseLayer):
+    r"""`dropout_jax.variational_dropout` with a variance for each feature, which is learned.
+
+    $$y = x \odot \xi, \qquad \xi_j \sim N(1, \alpha_j), \qquad
+      \alpha_j = \sigma(\text{logit } \alpha_j),$$
+    and y = x when deterministic. The logit is the parameter, so that alpha stays under 1, as the
+    paper asks, and no gradient stops there. Add `total_kl(model)` over the number of training
+    examples to the loss.
+
+    Attributes:
+      logit_alpha: an `nnx.Param` (features,).
+
+    Args:
+      features: the size of the inputs' last axis.
+      rate: that of the dropout with the variance to begin with, alpha = rate / (1 - rate); in
+        (0, 0.5).
+      broadcast_dims: axes of the inputs that share one draw.
+      deterministic, rng_collection, rngs: as for `Dropout`.
+
+    Raises:
+      TypeError: `rngs` of another type.
+      ValueError: a rate outside (0, 0.5).
+
+    Example:
+      >>> from dropout_jax.layers import VariationalDropout
+      >>> from flax import nnx
+      >>> import jax.numpy as jnp
+      >>> layer = VariationalDropout(8, rate=0.2, rngs=nnx.Rngs(0))
+      >>> layer(jnp.ones((2, 8))).shape, round(float(jnp.exp(layer.log_alpha[0])), 3)
+      ((2, 8), 0.25)
+
+    Source: Kingma, Salimans and Welling 2015, "Variational Dropout and the Local
+    Reparameterization Trick": type A, with an alpha for each unit.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        rate: float = 0.2,
+        *,
+        broadcast_dims: Sequence[int] = (),
+        deterministic: bool | None = False,
+        rng_collection: str = "dropout",
+        rngs: nnx.Rngs | nnx.RngStream | None = None,
+    ):
+        super().__init__(deterministic=deterministic, rng_collection=rng_collection, rngs=rngs)
+        rate = check_inside(rate, 0.5)
+        logit_alpha = jnp.log(rate) - jnp.log1p(-2 * rate)  # alpha = rate / (1 - rate)
+        self.logit_alpha = nnx.Param(jnp.full((features,), logit_alpha))
+        self.broadcast_dims = tuple(broadcast_dims)
+
+    @property
+    def log_alpha(self) -> Array:
+        """The logarithm of the noise's variance, (features,)."""
+        return jax.nn.log_sigmoid(self.logit_alpha[...])
+
+    def __call__(
+        self,
+        inputs: Array,
+        *,
+        deterministic: bool | None = None,
+        rngs: nnx.Rngs | nnx.RngStream | Key | None = None,
+    ) -> Array:
+        """Multiply the inputs by noise, or return them as they are when deterministic.
+
+        Args:
+          inputs: floating-point (..., features).
+          deterministic, rngs: as for `Dropout`.
+
+        Returns:
+          An array of the inputs' shape and dtype.
+
+        Raises:
+          TypeError, ValueError: as `Dropout`, and if the last axis has another size.
+        """
+        log_alpha = self.log_alpha
+        if self._is_off(log_alpha, deterministic):
+            return inputs
+        key = self._next_key(rngs)
+        return variational_dropout(key, inputs, log_alpha, broadcast_dims=self.broadcast_dims)
+
+    def kl(self) -> Array:
+        """`dropout_jax.variational_kl`, summed over the features: a scalar."""
+        return variational_kl(self.log_alpha).sum()
+
+
+def total_kl(model: nnx.Module) -> Array:
+    r"""The sum of `kl()` over the learned layers of a model, to add to its loss.
+
+    $$\text{loss} = \text{mean negative log likelihood} + \text{total\_kl} / N,$$
+    for N training examples. A layer that is used at several places counts once.
+
+    Args:
+      model: an NNX module.
+
+    Returns:
+      A scalar; 0 for a model without such layers.
+
+    Example:
+      >>> from dropout_jax.layers import SparseLinear, total_kl
+      >>> from flax import nnx
+      >>> rngs = nnx.Rngs(0)
+      >>> model = nnx.Sequential(SparseLinear(8, 3, rngs=rngs), SparseLinear(3, 2, rngs=rngs))
+      >>> bool(total_kl(model) == model.layers[0].kl() + model.layers[1].kl())
+      True
+
+    Source: the papers of the layers; the bound of variational inference over N.
+    """
+    learned = (ConcreteDropout, VariationalDropout, SparseLinear)
+    layers = [layer for _, layer in nnx.iter_modules(model) if isinstance(layer, learned)]
+    return sum((layer.kl() for layer in layers), jnp.zeros(()))

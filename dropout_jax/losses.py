@@ -1,0 +1,110 @@
+"""Losses over several masks of one batch: multi-sample dropout and R-Drop.
+
+Both repeat the batch instead of the call, so that the copies of an example, next to one another,
+have masks of their own. Masks that the examples of a batch share, the copies share too.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from dropout_jax._typing import Array
+
+Loss = Callable[[nnx.Module, Array, Array], Array]
+
+
+def multi_sample(
+    samples: int,
+    *,
+    features: Callable[[nnx.Module, Array], Array],
+    head: Callable[[nnx.Module, Array], Array],
+    loss: Callable[[Array, Array], Array] = optax.softmax_cross_entropy_with_integer_labels,
+) -> Loss:
+    r"""Multi-sample dropout: the loss averaged over masks, of which only the head is computed anew.
+
+    $$L(x, y) = \frac{1}{M} \sum_{i=1}^{M} \ell(\text{head}(d_i(h)), y), \qquad
+      h = \text{features}(x),$$
+    where the d_i are the head's dropout with M masks.
+
+    Args:
+      samples: M, 1 or more; 1 is the plain loss.
+      features: (model, x) -> h (examples, ...), computed once: all below the head's dropout.
+      head: (model, h) -> outputs (examples, ...): the dropout and what follows.
+      loss: (outputs, y) -> (examples,).
+
+    Returns:
+      (model, x, y) -> a scalar, the `loss` of `fit`, `make_train` and `make_loop`.
+
+    Raises:
+      ValueError: samples that are not a whole number over 0.
+
+    Example:
+      >>> from dropout_jax import layers, losses
+      >>> from flax import nnx
+      >>> import jax.numpy as jnp
+      >>> model = layers.MLP((4, 8, 2), rates=0.5, rngs=nnx.Rngs(0))
+      >>> objective = losses.multi_sample(
+      ...     8,
+      ...     features=lambda model, x: nnx.relu(model.linears[0](x)),
+      ...     head=lambda model, h: model.linears[1](model.dropouts[1](h)))
+      >>> objective(model, jnp.ones((3, 4)), jnp.array([0, 1, 1])).shape
+      ()
+
+    Source: Inoue 2019, "Multi-Sample Dropout for Accelerated Training and Better Generalization".
+    """
+    if not isinstance(samples, int) or samples < 1:
+        raise ValueError(f"samples is {samples!r}; write a whole number, 1 or more, such as 8.")
+
+    def objective(model, x, y):
+        h = jnp.repeat(features(model, x), samples, axis=0)
+        return jnp.mean(loss(head(model, h), jnp.repeat(y, samples, axis=0)))
+
+    return objective
+
+
+def r_drop(alpha: float | Array = 5.0) -> Loss:
+    r"""R-Drop: two masks an example, and the predictions under them are drawn together.
+
+    $$L(x, y) = \frac{1}{2} \left[ -\log P_1(y | x) - \log P_2(y | x) + \frac{\alpha}{2}
+      \left( KL(P_1 \| P_2) + KL(P_2 \| P_1) \right) \right],$$
+    averaged over the batch; P_1 and P_2 are the softmax of the model's outputs under the two masks.
+    It is half of the paper's, so that without dropout it is the cross-entropy; alpha means what it
+    means there.
+
+    Args:
+      alpha: weight of the divergence, 0 or more, a number or a traced scalar; the paper chooses it
+        by task, 5 for translation.
+
+    Returns:
+      (model, x, y) -> a scalar, the `loss` of `fit`, `make_train` and `make_loop`; y holds integer
+      labels.
+
+    Raises:
+      ValueError: a concrete alpha below 0.
+
+    Example:
+      >>> from dropout_jax import layers, losses
+      >>> from flax import nnx
+      >>> import jax.numpy as jnp
+      >>> model = layers.MLP((4, 8, 2), rates=0.5, rngs=nnx.Rngs(0))
+      >>> losses.r_drop(alpha=1.0)(model, jnp.ones((3, 4)), jnp.array([0, 1, 1])).shape
+      ()
+
+    Source: Wu et al. 2021, "R-Drop: Regularized Dropout for Neural Networks".
+    """
+    if not isinstance(alpha, jax.core.Tracer) and not alpha >= 0:
+        raise ValueError(f"alpha is {alpha}; write a weight of 0 or more, such as 5.0.")
+
+    def objective(model, x, y):
+        logs = jax.nn.log_softmax(model(jnp.repeat(x, 2, axis=0)))
+        first, second = logs[::2], logs[1::2]
+        labels = jnp.expand_dims(y, -1)
+        chosen = jnp.take_along_axis((first + second) / 2, labels, axis=-1)
+        # KL(P || Q) + KL(Q || P), in one sum whose terms are never negative.
+        divergence = jnp.sum((jnp.exp(first) - jnp.exp(second)) * (first - second), axis=-1)
+        return jnp.mean(alpha / 4 * divergence) - jnp.mean(chosen)
+
+    return objective

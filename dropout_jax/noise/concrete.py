@@ -1,0 +1,142 @@
+"""Concrete dropout: a relaxed mask, so that the rate is learned by gradient descent."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dropout_jax import masks
+from dropout_jax._typing import (
+    Array,
+    Key,
+    check_broadcasts,
+    check_floating,
+    check_key,
+    shared_shape,
+)
+
+LARGEST_LOGIT = 40.0
+"""Logits beyond act as this one: a rate 4e-18 away from 0 or 1, where all stays finite."""
+SMALLEST_TEMPERATURE = 1e-6
+
+
+def concrete_dropout(
+    key: Key,
+    x: Array,
+    logit_rate: Array,
+    *,
+    temperature: float = 0.1,
+    broadcast_dims: Sequence[int] = (),
+) -> Array:
+    r"""Dropout with a soft mask, differentiable in the rate.
+
+    $$y = x \odot \frac{1 - z}{1 - r}, \qquad
+      z_i = \sigma\!\left(\frac{\text{logit}\,r + \text{logit}\,u_i}{t}\right), \quad
+      u_i \sim U(0, 1), \quad r = \sigma(\text{logit rate}).$$
+    As the temperature t tends to 0, z tends to Bernoulli(r), and y to `dropout` at rate r. At a
+    positive temperature the noise has mean one at rate 1/2 only; at 0.1 its mean is between 0.997
+    and 1.017 at every rate. Nothing is to be done at inference; the paper averages over draws.
+
+    Args:
+      key: a typed key.
+      x: floating-point, any shape.
+      logit_rate: log(r / (1 - r)): a number, or an array that broadcasts against the draw.
+        Differentiable; beyond +-40 it acts as +-40, with a gradient of 0.
+      temperature: t, in (0, 1]; a traced one is clipped to [1e-6, 1].
+      broadcast_dims: axes that share one draw.
+
+    Returns:
+      An array of x's shape and dtype.
+
+    Raises:
+      TypeError: `key` is missing or not a typed key; x does not hold floating-point numbers.
+      ValueError: a temperature outside (0, 1]; an axis out of range or repeated; a logit_rate that
+        does not broadcast against the draw.
+
+    Example:
+      >>> import dropout_jax as dj, jax, jax.numpy as jnp
+      >>> def mean_square(logit_rate):
+      ...     y = dj.concrete_dropout(jax.random.key(0), jnp.ones(1000), logit_rate)
+      ...     return (y**2).mean()
+      >>> bool(jax.grad(mean_square)(0.0) > 0)  # more noise
+      True
+
+    Source: Gal, Hron and Kendall 2017, "Concrete Dropout", with the scaling of their code.
+    """
+    check_key(key)
+    x = check_floating(x)
+    drawn = shared_shape(x.shape, broadcast_dims)
+    check_broadcasts("logit_rate", jnp.shape(logit_rate), drawn)
+    check_broadcasts("temperature", jnp.shape(temperature), ())
+    concrete = not isinstance(temperature, jax.core.Tracer)
+    if concrete and not 0 < np.asarray(temperature) <= 1:
+        raise ValueError(
+            f"temperature is {temperature}, and must lie over 0 and up to 1: write 0.1, or use "
+            "dropout for the limit 0."
+        )
+    return _multiply_relaxed(key, x, logit_rate, temperature, drawn)
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _multiply_relaxed(key, x, logit_rate, temperature, drawn):
+    dtype = jnp.finfo(jnp.promote_types(x.dtype, jnp.float32)).dtype
+    logit = jnp.broadcast_to(_bounded(logit_rate, dtype), drawn)
+    temperature = jnp.clip(jnp.asarray(temperature, dtype), SMALLEST_TEMPERATURE, 1)
+    logit_z = (logit + jax.random.logistic(key, drawn, dtype)) / temperature
+    # (1 - z) / (1 - r) in logarithms: with t <= 1 it overflows at no logit.
+    noise = jnp.exp(jax.nn.softplus(logit) - jax.nn.softplus(logit_z))
+    return masks.multiply(x, jnp.ones((), bool), noise)
+
+
+def concrete_kl(kernel: Array, logit_rate: Array, *, length_scale: float) -> Array:
+    r"""What the prior adds to the loss of a layer behind `concrete_dropout`, up to a constant.
+
+    $$\text{KL} = \frac{l^2}{2 (1 - r)} \lVert W \rVert^2 - K\,H(r), \qquad
+      H(r) = -r \log r - (1 - r) \log(1 - r).$$
+    The weights ask for a small rate, the entropy for one near 1/2: without this term the rate falls
+    to 0. To the mean over N training examples of the negative log likelihood add KL / N; to the
+    mean squared error, for observation noise of precision tau, add 2 KL / (N tau).
+
+    Args:
+      kernel: W, the weights that the noisy units feed, floating-point (..., in, out); K is in.
+      logit_rate: log(r / (1 - r)), a number; or an array (in,), a rate for each unit, whose
+        entropies are then summed.
+      length_scale: l, of the Gaussian prior over the weights, > 0; greater pulls them to 0.
+
+    Returns:
+      A scalar, in float32 or wider.
+
+    Raises:
+      TypeError: a kernel that does not hold floating-point numbers.
+      ValueError: a kernel with fewer than two axes; a logit_rate that does not broadcast against
+        (in,); a concrete length_scale that is not positive.
+
+    Example:
+      >>> import dropout_jax as dj, jax.numpy as jnp
+      >>> round(float(dj.concrete_kl(jnp.zeros((3, 2)), 0.0, length_scale=0.01)) / 3, 4)
+      -0.6931
+
+    Source: Gal, Hron and Kendall 2017, "Concrete Dropout". Their code has the coefficients
+    l^2 / (N tau) and 2 / (N tau), for squared error: ours times 2 / (N tau).
+    """
+    kernel = check_floating(kernel, "kernel")
+    if kernel.ndim < 2:
+        raise ValueError(f"kernel has shape {kernel.shape}; write it as (..., in, out).")
+    units = kernel.shape[-2:-1]
+    check_broadcasts("logit_rate", jnp.shape(logit_rate), units)
+    if not isinstance(length_scale, jax.core.Tracer) and not np.all(np.asarray(length_scale) > 0):
+        raise ValueError(f"length_scale is {length_scale}; write a number over 0, such as 0.01.")
+    dtype = jnp.promote_types(kernel.dtype, jnp.float32)
+    logit = jnp.broadcast_to(_bounded(logit_rate, dtype), units)
+    squares = jnp.sum(kernel.astype(dtype) ** 2, axis=(*range(kernel.ndim - 2), -1))
+    weights = length_scale**2 / 2 * jnp.sum(jnp.exp(jax.nn.softplus(logit)) * squares)
+    # log r and log(1 - r) by softplus, since 1 - r rounds to 0
+    entropies = jax.nn.sigmoid(logit) * jax.nn.softplus(-logit)
+    entropies += jax.nn.sigmoid(-logit) * jax.nn.softplus(logit)
+    return weights - jnp.sum(entropies)
+
+
+def _bounded(logit, dtype):
+    return jnp.clip(jnp.asarray(logit, dtype), -LARGEST_LOGIT, LARGEST_LOGIT)

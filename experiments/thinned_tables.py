@@ -1,0 +1,151 @@
+"""What thinned training saves and what it costs, from the study's records and the benchmark."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments import record
+from experiments.benchmark_tables import NOT_RUN, markdown
+from experiments.record import Record
+
+PLAIN, ELEMENT = "none", "element"
+NAMES = {"none": "no dropout", "element": "dropout, element-wise", "flax": "flax.nnx.Dropout"}
+LIBRARY = {"none": "no dropout", "element": "dropout_jax", "flax": "flax.nnx"}
+
+
+def table(results: Path) -> str:
+    """The methods side by side, lives, blocks, the long run, and how the settings were chosen."""
+    runs = study(results)
+    if not runs:
+        return NOT_RUN
+    times = update_times(results)
+    parts = [f"{TITLES[name]}\n\n{errors(runs[name], times)}" for name in TITLES if name in runs]
+    if "compare" in runs:
+        parts.insert(1, catch_up(runs["compare"], times))
+    return "\n\n".join([part for part in [*parts, settings(runs.get("tune", []))] if part])
+
+
+TITLES = {
+    "compare": "784-1024-1024-1024-10 on MNIST, each method with its own learning rate:",
+    "headline": "The same network for longer, the settings of the paper's 1.06 % kept but for the "
+    "thinning:",
+    "life": "The number of updates in the life of a sub-network:",
+    "block": "The number of units that are kept or dropped together:",
+}
+
+
+def study(results: Path) -> dict[str, list[Record]]:
+    """The newest records by the part of the study that they belong to."""
+    runs: dict[str, list[Record]] = {}
+    for r in record.newest(record.read_all("thinned", results)):
+        runs.setdefault(r.config["study"], []).append(r)
+    for found in runs.values():
+        found.sort(key=lambda r: (*order(r), r.config["max_norm"], r.config["learning_rate"]))
+    return runs
+
+
+def order(r: Record) -> tuple[int, int, int]:
+    known = ["none", "element", "flax", "thin"]
+    return known.index(r.config["method"]), r.config["steps"] or 0, r.config["block"] or 0
+
+
+def errors(records: Sequence[Record], times: dict[str, float]) -> str:
+    header = ["method", "learning rate", "max-norm", "test error %", "train error %", "gap",
+              "epochs (updates)", "× time an update", "seeds", "run"]  # fmt: skip
+    rows = []
+    for r in records:
+        test, train = r.final["test_error"], r.final["train_error"]
+        gap = [a - b for a, b in zip(test, train, strict=True)]
+        share = times.get(key(r))
+        rows.append([
+            name(r), f"{r.config['learning_rate']:g}", f"{r.config['max_norm']:g}",
+            *map(record.plus_minus, (test, train, gap)),
+            f"{r.config['epochs']} ({r.extra['updates']})",
+            "–" if share is None else f"{share / times[LIBRARY[PLAIN]]:.2f}",
+            len(test), link(r.path),
+        ])  # fmt: skip
+    return markdown(header, rows)
+
+
+def catch_up(records: Sequence[Record], times: dict[str, float]) -> str:
+    """When each method is first at or under the last error of element-wise dropout."""
+    element = [r for r in records if r.config["method"] == ELEMENT]
+    if not element or LIBRARY[ELEMENT] not in times:
+        return ""
+    (aim, _), epochs = (
+        record.mean_and_stderr(element[0].final["test_error"]),
+        element[0].config["epochs"],
+    )
+    sentences = []
+    for r in records:
+        if r is element[0] or key(r) not in times:
+            continue
+        change = record.mean_and_stderr(r.final["test_error"])[0] - aim
+        stderr = record.difference_stderr(r.final["test_error"], element[0].final["test_error"])
+        spread = "" if stderr is None else f" ± {stderr:.2f}"
+        text = (
+            f"{name(r)}: last test error {abs(change):.2f}{spread} points "
+            f"{'below' if change < 0 else 'above'} element-wise dropout's"
+        )
+        first = next((epoch for epoch, error in curve(r) if error <= round(aim, 9)), None)
+        whole = times[key(r)] * r.config["epochs"] / (times[LIBRARY[ELEMENT]] * epochs)
+        if first is None:
+            text += f", which it does not reach in {whole:.2f} of its time"
+        else:
+            share = times[key(r)] * first / (times[LIBRARY[ELEMENT]] * epochs)
+            text += f", which it reaches after {share:.2f} of its time (epoch {first})"
+        sentences.append(text)
+    return "; ".join(sentences) + "."
+
+
+def settings(records: Sequence[Record]) -> str:
+    """How learning rates and max-norms were chosen: on validation images alone."""
+    if not records:
+        return ""
+    header = ["tried on the last 10 000 training images", "learning rate", "max-norm", "epochs",
+              "validation error %", "run"]  # fmt: skip
+    rows = [
+        [name(r), f"{r.config['learning_rate']:g}", f"{r.config['max_norm']:g}",
+         r.config["epochs"], record.plus_minus(r.final["val_error"]), link(r.path)]
+        for r in sorted(records, key=lambda r: (r.config["epochs"], order(r)))
+    ]  # fmt: skip
+    return markdown(header, rows)
+
+
+def curve(r: Record, metric: str = "test_error") -> list[tuple[int, float]]:
+    """(epoch, mean over seeds) at each evaluation."""
+    by_epoch = zip(*r.by_epoch[metric], strict=True)
+    # Errors are counts over 10 000 or so: what a float adds is not an error.
+    means = [round(record.mean_and_stderr(values)[0], 9) for values in by_epoch]
+    return list(zip(r.extra["evaluated_at"], means, strict=True))
+
+
+def update_times(results: Path) -> dict[str, float]:
+    """Median microseconds an update on the study's network, by the benchmark's names."""
+    file = benchmark_file(results)
+    if not file.exists():
+        return {}
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    shape = [100, 784, 1024, 1024, 1024, 10]
+    rows = [r for r in rows if r["shape"] == shape]
+    most = max((r["updates"] for r in rows), default=0)
+    return {r["library"]: r["median_us"] for r in rows if r["updates"] == most}
+
+
+def benchmark_file(results: Path) -> Path:
+    return results / "benchmark" / "thin.json"
+
+
+def key(r: Record) -> str:
+    """What the benchmark calls it."""
+    steps, block = r.config["steps"], r.config["block"]
+    return LIBRARY.get(r.config["method"], f"thin {steps}/{block}")
+
+
+def name(r: Record) -> str:
+    steps, block = r.config["steps"], r.config["block"]
+    return NAMES.get(r.config["method"], f"thinned, {steps} updates a life, blocks of {block}")
+
+
+def link(path: Path) -> str:
+    return f"[{path.stem}](experiments/results/{path.parent.name}/{path.name})"
