@@ -126,11 +126,8 @@ def _fold_static(word, rate: np.float32) -> Array:
 
 
 def _fold_traced(word, rate: Array) -> Array:
-    """The same fold, bit for bit, with the rate as data: shape (*lead, words, lanes), or 1s there."""
-    k, scale = depth(rate)
-    scaled = rate * scale
-    whole = jnp.floor(scaled)
-    threshold, shared = whole.astype(jnp.uint32), ((scaled - whole) * 2.0**32).astype(jnp.uint32)
+    """The same fold, bit for bit, with the rate as data: shape (*lead, words or 1, 1)."""
+    k, threshold, decision = _plan_traced(word, rate)
 
     # All positions at once, along a new first axis: one program for 32 lanes, not one a position.
     position = lax.broadcasted_iota(jnp.int32, (MAX_DEPTH + 1,) + (1,) * rate.ndim, 0)
@@ -138,11 +135,7 @@ def _fold_traced(word, rate: Array) -> Array:
     shift = jnp.where(unused, 0, k[None] - 1 - position).astype(jnp.uint32)
     bit = ~unused & ((threshold[None] >> shift) & 1 == 1)
     both, either, starts = pack(bit | unused), pack(bit), pack(position == k[None])
-
-    decider = word(MAX_DEPTH)[..., None]
-    for depth_below in DEPTHS[:-1]:
-        decider = jnp.where(k == depth_below, word(depth_below)[..., None], decider)
-    decision = pack(decider < shared)
+    decision = pack(decision)
 
     acc = np.uint32(0)
     for i in reversed(range(MAX_DEPTH + 1)):
@@ -150,6 +143,29 @@ def _fold_traced(word, rate: Array) -> Array:
         if i in DEPTHS:
             acc = (acc & ~starts[i]) | (decision & starts[i])
     return acc | pack(rate >= 1)
+
+
+def _compare_lanes(word, rate: Array) -> Array:
+    """The same decisions for rates (*lead, words, lanes): the fraction of each lane is compared."""
+    k, threshold, decision = _plan_traced(word, rate)
+    fraction, lane = jnp.zeros(rate.shape, jnp.uint32), lanes(rate.ndim)
+    for i in range(MAX_DEPTH):
+        fraction = fraction << 1 | ~word(i)[..., None] >> lane & 1
+    fraction >>= (MAX_DEPTH - k).astype(jnp.uint32)
+    drop = (fraction < threshold) | (fraction == threshold) & decision
+    return pack(drop | (rate >= 1))
+
+
+def _plan_traced(word, rate: Array) -> tuple[Array, Array, Array]:
+    """Depth, threshold, and the decision that lanes of one rate share, for rates that are data."""
+    k, scale = depth(rate)
+    scaled = rate * scale
+    whole = jnp.floor(scaled)
+    threshold, shared = whole.astype(jnp.uint32), ((scaled - whole) * 2.0**32).astype(jnp.uint32)
+    decider = word(MAX_DEPTH)[..., None]
+    for depth_below in DEPTHS[:-1]:
+        decider = jnp.where(k == depth_below, word(depth_below)[..., None], decider)
+    return k, threshold, decider < shared
 
 
 def pack(bits: Array) -> Array:
@@ -210,8 +226,9 @@ def keep_words(key: Key, rate: Rate, shape: tuple[int, ...]) -> Array:
             lambda: ~_fold_static(_word_source(key, words), rate), words, jax.random.key_data(key)
         )
     rate = _rate_of_lanes(jnp.asarray(rate, jnp.float32), shape)
+    draw = _fold_traced if rate.shape[-1] == 1 else _compare_lanes
     return _materialised(
-        lambda: ~jnp.broadcast_to(_fold_traced(_word_source(key, words), rate), words),
+        lambda: ~jnp.broadcast_to(draw(_word_source(key, words), rate), words),
         words,
         jax.random.key_data(key),
         rate,

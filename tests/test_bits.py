@@ -88,9 +88,9 @@ def fold_traced(words, rate):
 
 
 @jax.jit
-def fold_array(words, rate):
+def compare_array(words, rate):
     rate = jnp.full((1, bits.LANES), rate, jnp.float32)
-    return bits._fold_traced(lambda position: words[position], rate)
+    return bits._compare_lanes(lambda position: words[position], rate)
 
 
 def law(rate, fold):
@@ -114,7 +114,7 @@ def law(rate, fold):
     return left, taken, Fraction(high, 2**32)
 
 
-@pytest.mark.parametrize("fold", [fold_static, fold_traced, fold_array])
+@pytest.mark.parametrize("fold", [fold_static, fold_traced, compare_array])
 @pytest.mark.parametrize("rate", EXACT)
 def test_the_probability_is_exactly_the_rate(rate, fold):
     left, taken, succeeds = law(rate, fold)
