@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.markdown import NOT_RUN, markdown
+
 OURS, OURS_KEY, FLAX = "dropout_jax", "dropout_jax residual=key", "flax.nnx"
 FLOORS = ("x * c", "no dropout")
-NOT_RUN = "*Not run yet.*"
 Row = Mapping[str, Any]
 
 # What was aimed at on two CPU cores: times the floor, and times faster than flax.nnx, at rates 0.5
@@ -239,8 +240,3 @@ def _joined(shape):
 
 def _unique(values):
     return [json.loads(text) for text in dict.fromkeys(json.dumps(value) for value in values)]
-
-
-def markdown(header, rows):
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

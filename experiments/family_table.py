@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.benchmark_tables import markdown
+from experiments.markdown import markdown
 from experiments.record import ROOT
 
 HEADER = ["function", "what it is", "layers", "source", "tests"]

@@ -127,6 +127,12 @@ _TABLE_10 = _rows("table10", JMLR, "Table 10, section 10", "P", {
     "cifar10_gaussian": (12.5, 0.1),
 }, note="10 seeds")
 
+# Autoencoders of 256 ReLUs; "close to" and "around" in the text.
+_FIGURE_8 = _rows("figure8", JMLR, "Figure 8, section 7.2", "P", {
+    "standard": 2.0,
+    "dropout": 0.7,
+}, unit="mean activity of a hidden unit")
+
 # The lowest and the highest of the six nets, each the mean of its last ten evaluations.
 _FIGURE_4 = _rows("figure4", JMLR, "Figure 4, section 6.1.1", "V", {
     "standard/lowest": 1.65,
@@ -180,8 +186,8 @@ PYLEARN2_RECIPE: dict[str, Any] = {
     "rate": rate_of(0.5),
     "batch_size": 100,
     "epochs": 440,
-    "learning_rate": (0.097259, 0.022292, 560),  # from, to, over so many epochs; linear
-    "momentum": (0.5, 0.699, 698),  # likewise
+    "learning_rate": (0.097259, 0.022292, 560),  # from, times, over so many epochs; linear
+    "momentum": (0.5, 0.699, 698),  # from, to, over so many epochs; linear
     "max_norm": (4.378, 2.970, 4.627),  # a layer; for activations scaled in training
     "init_range": (0.0089, 0.0575, 0.0),  # uniform, a layer
 }
@@ -262,7 +268,8 @@ _THINNED = _rows("approximate_random_dropout", "Song et al. 2019, DATE", "abstra
 }, unit="minutes")
 
 PUBLISHED: dict[str, Published] = (
-    _TABLE_2 | _TABLE_9 | _TABLE_10 | _FIGURE_4 | _FIGURE_11 | _COST | _HINTON | _MA | _PYLEARN2
+    _TABLE_2 | _TABLE_9 | _TABLE_10 | _FIGURE_4 | _FIGURE_8 | _FIGURE_11 | _COST | _HINTON | _MA
+    | _PYLEARN2
     | _KERAS | _UCI | _CONCRETE | _MOLCHANOV | _WAN | _THINNED
 )
 

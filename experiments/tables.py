@@ -10,8 +10,16 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments import benchmark_tables, family_table, paper, record, thinned_tables
-from experiments.benchmark_tables import NOT_RUN, markdown
+from experiments import (
+    benchmark_tables,
+    family_table,
+    family_tables,
+    paper,
+    paper_tables,
+    record,
+    thinned_tables,
+)
+from experiments.markdown import NOT_RUN, device, link, markdown
 from experiments.record import RESULTS, Record
 
 START = re.compile(r"<!-- table:(\w+) -->")
@@ -200,15 +208,6 @@ def epochs(r: Record) -> str:
     return f"{r.config.get('epochs', '–')}{f' ({updates})' if updates else ''}, {chosen}"
 
 
-def device(r: Record) -> str:
-    there = r.provenance["device"]
-    return r.provenance["cpu"] if there["platform"] == "cpu" else there["kind"]
-
-
-def link(path: Path) -> str:
-    return f"[{path.stem}](experiments/results/{path.parent.name}/{path.name})"
-
-
 def shown(values: Sequence[float]) -> str:
     """Mean ± standard error, with two significant digits of the latter."""
     mean, stderr = record.mean_and_stderr(values)
@@ -224,4 +223,9 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "benchmark": benchmark_tables.tables,
     "thinned": thinned,
     "family": lambda results: family_table.table(),  # of the code, not of records
+    "family_errors": family_tables.family_errors,
+    "concrete_synthetic": family_tables.concrete_synthetic,
+    "sparse_variational": family_tables.sparse_variational,
+    "convnet": family_tables.convnet,
+    **paper_tables.TABLES,
 }

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import record
-from experiments.benchmark_tables import NOT_RUN, markdown
+from experiments.markdown import NOT_RUN, link, markdown
 from experiments.record import Record
 
 PLAIN, ELEMENT = "none", "element"
@@ -145,7 +145,3 @@ def key(r: Record) -> str:
 def name(r: Record) -> str:
     steps, block = r.config["steps"], r.config["block"]
     return NAMES.get(r.config["method"], f"thinned, {steps} updates a life, blocks of {block}")
-
-
-def link(path: Path) -> str:
-    return f"[{path.stem}](experiments/results/{path.parent.name}/{path.name})"

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import benchmark_tables
-from experiments.benchmark import backward, family, libraries, suites, thin, timing
+from experiments import benchmark_tables, timing
+from experiments.benchmark import backward, family, libraries, suites, thin
 from experiments.benchmark.__main__ import SUITES, Config, main, make_plan
 
 PEERS = ("flax.nnx", "flax.linen", "haiku", "equinox", "keras")

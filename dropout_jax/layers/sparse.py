@@ -69,7 +69,7 @@ class SparseLinear(NoiseLayer):
             in_features, out_features, use_bias=use_bias, kernel_init=kernel_init, rngs=rngs
         )
         self.kernel, self.bias = linear.kernel, linear.bias
-        self.log_sigma2 = nnx.Param(jnp.full((in_features, out_features), log_sigma2))
+        self.log_sigma2 = nnx.Param(jnp.full((in_features, out_features), log_sigma2, jnp.float32))
         self.threshold = threshold
         self.prune_in_training = prune_in_training
 

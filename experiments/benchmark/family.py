@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dropout_jax as dj
-from experiments.benchmark import timing
+from experiments import timing
 from experiments.benchmark.libraries import Library
 from experiments.benchmark.suites import Plan, Row
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmark import timing
+from experiments import timing
 from experiments.benchmark.backward import forward_and_backward, residual_bits
 from experiments.benchmark.libraries import COPY, FLAX_NNX, FLOOR, OURS, OURS_KEY, Library, floor
 

@@ -8,8 +8,7 @@ import numpy as np
 
 import dropout_jax as dj
 from dropout_jax import train
-from experiments import thinning
-from experiments.benchmark import timing
+from experiments import thinning, timing
 from experiments.benchmark.libraries import FLAX_NNX, OURS, Library
 from experiments.benchmark.suites import HIDDEN_RATE, INPUT_RATE, NO_DROPOUT, Plan, Row
 

@@ -1,0 +1,203 @@
+"""The dropout family on MNIST: one MLP, every member that fits it, each at its own best rate.
+
+Question: what does each member do to the test error, and what does it cost?
+Method: 784-512-512-10 ReLU, Adam with the learning rate decayed as half a cosine, noise on the
+hidden layers. The rate is chosen from a few by the error on the last 10 000 training images, one
+seed each; the test error is of 3 seeds trained on all images, read after the last epoch. The time
+of an update is measured after the training, in turn with that of dropout at rate 0.5.
+Of note: alpha_dropout has a SELU network, which it is made for, and selu is that without noise.
+drop_connect draws one mask a batch. concrete_dropout and variational_dropout learn their rates from
+one beginning, and nothing is chosen. early and late dropout change after a third of the updates.
+
+Command: python -m experiments.family
+    for example --methods dropout standout; it goes on where it stopped
+Expected: not known yet; no full run has been made.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import jax
+import numpy as np
+import optax
+import tyro
+from flax import nnx
+
+from dropout_jax import data, train
+from experiments import arms, common, members, once, record, seeds, timing
+from experiments.members import Method
+
+USUAL = (0.1, 0.3, 0.5)
+# The rates to choose from on validation data; standard deviations for gaussian_noise.
+GRIDS: dict[Method, tuple[float, ...]] = {
+    **dict.fromkeys(get_args(Method), USUAL),
+    **dict.fromkeys(("none", "selu"), (0.0,)),
+    "gaussian_noise": (0.1, 0.3, 1.0),
+    "alpha_dropout": (0.05, 0.1, 0.2),
+    "concrete_dropout": (0.1,),
+    "variational_dropout": (0.2,),
+}
+VALIDATION = 10_000
+TIMED_UPDATES = 5  # an application of the timed program
+
+
+@dataclass(frozen=True)
+class Config(common.Common):
+    """One member with its settings."""
+
+    seeds: int = 3
+    data: Annotated[Literal["mnist", "fashion_mnist"], tyro.conf.arg(name="dataset")] = "mnist"
+    """which images"""
+    method: Method = "dropout"
+    """the member of the family"""
+    rate: common.Rate = 0.5
+    """of the hidden layers; gaussian_noise's standard deviation; the first where it is learned"""
+    hidden: tuple[int, ...] = (512, 512)
+    """units of each hidden layer"""
+    epochs: int = 10
+    """passes over the training images"""
+    batch_size: int = 100
+    """images an update"""
+    learning_rate: float = 1e-3
+    """of Adam at the start; it falls to 0 as half a cosine"""
+    validation: int = 0
+    """training images set aside: report the error on the last so many, not on the test set"""
+
+
+@dataclass(frozen=True)
+class Study(common.Common):
+    """Which members to choose a rate for and to test."""
+
+    seeds: int = 3
+    methods: tuple[Method, ...] = get_args(Method)
+    """which members"""
+    dataset: Literal["mnist", "fashion_mnist"] = "mnist"
+    """which images"""
+    hidden: tuple[int, ...] = (512, 512)
+    """units of each hidden layer"""
+    epochs: int = 10
+    """passes over the training images"""
+    resume: bool = field(default=True, metadata=record.NOT_RECORDED)
+    """skip a run whose record is there already"""
+
+
+def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
+    """Train one member, its seeds side by side; without a validation set, time its update too."""
+    arms.check_counts(epochs=config.epochs)
+    images = data.load(config.data, config.data_dir)
+    splits = arms.splits(images, config.validation, 2000 if config.quick else None)
+    epochs = 2 if config.quick else config.epochs
+    loop, build = make(config, *splits["train"][0].shape, epochs)
+    state, history = seeds.train(
+        loop,
+        config.seeds,
+        splits,
+        epochs=epochs,
+        evaluate_every=max(1, epochs // 5),
+        checkpoint_dir=checkpoint_dir,
+        label=f"{config.method} {config.rate:g}",
+    )
+    extra = {
+        "updates": int(state.step[0]),
+        "epoch_chosen": "last",
+        "evaluated_at": history.epochs,
+        "seconds": history.seconds,
+    }
+    if config.method in members.LEARNED:
+        model = nnx.merge(train.structure_of(build, {}, None)[0], state.params, state.rest)
+        extra["learned_rates"] = members.learned_rates(config.method, model)
+    if not config.validation:
+        extra |= step_times(config, splits)
+    return {**arms.errors(history), "extra": extra}
+
+
+def make(config: Config, examples: int, inputs: int, epochs: int) -> tuple[train.Loop, train.Build]:
+    """The loop of a member, and how its network is built."""
+    updates = examples // config.batch_size * epochs
+
+    def build(rngs, hyper):
+        sizes = (inputs, *config.hidden, 10)
+        return members.network(config.method, sizes, config.rate, updates, rngs)
+
+    def optimizer(hyper):
+        return optax.adam(optax.cosine_decay_schedule(config.learning_rate, updates))
+
+    loss = members.loss_of(config.method, examples)
+    return train.make_loop(build, optimizer, batch_size=config.batch_size, loss=loss), build
+
+
+def step_times(config: Config, splits: train.Data) -> dict[str, Any]:
+    """The time of an update of one network, and what it is relative to dropout's, in turn."""
+    few = {"train": tuple(a[: TIMED_UPDATES * config.batch_size] for a in splits["train"])}
+    dropout = dataclasses.replace(config, method="dropout", rate=0.5)
+    programs = {c.method: _updates(c, few) for c in (dropout, config)}
+    samples = timing.measure(
+        programs, rounds=2 if config.quick else 9, seconds=0.1, references=tuple(programs)
+    )
+    ratio, ratio_iqr = timing.median_and_iqr(samples[config.method] / samples["dropout"])
+    milliseconds = timing.median_and_iqr(samples[config.method] / TIMED_UPDATES * 1000)[0]
+    return {"step_ms": milliseconds, "step_to_dropout": ratio, "step_to_dropout_iqr": ratio_iqr}
+
+
+def _updates(config: Config, few: train.Data) -> timing.Program:
+    loop, _ = make(config, *few["train"][0].shape, config.epochs)
+    state = jax.jit(loop.init)(jax.random.key(0), {}, few)
+    epoch = jax.jit(loop.epoch, donate_argnums=0)
+
+    def run(count):
+        nonlocal state
+        for _ in range(count):
+            state, _ = epoch(state, few)
+        jax.block_until_ready(state)
+
+    return timing.Program(run)
+
+
+def final(study: Study, method: Method, rate: float) -> Config:
+    """The run that is tested."""
+    common_fields = {f.name for f in dataclasses.fields(common.Common)}
+    return Config(
+        **{name: getattr(study, name) for name in common_fields},
+        data=study.dataset,
+        method=method,
+        rate=rate,
+        hidden=study.hidden,
+        epochs=study.epochs,
+    )
+
+
+def candidates(study: Study, method: Method) -> list[Config]:
+    """The runs that a rate is chosen by: none where there is nothing to choose."""
+    if len(GRIDS[method]) == 1:
+        return []
+    validation = 100 if study.quick else VALIDATION
+    return [
+        dataclasses.replace(final(study, method, rate), seeds=1, validation=validation)
+        for rate in GRIDS[method]
+    ]
+
+
+def choose(tried: Sequence[record.Record]) -> float:
+    """The rate with the lowest error on validation data; of equal ones the lowest."""
+    return min((np.mean(r.final["val_error"]), r.config["rate"]) for r in tried)[1]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    study = common.cli(Study, __doc__, argv)
+    with common.user_errors():
+        rows = []
+        for method in study.methods:
+            tried = [once.record_of("family", c, run) for c in candidates(study, method)]
+            rate = choose(tried) if tried else GRIDS[method][0]
+            found = once.record_of("family", final(study, method, rate), run)
+            errors = record.plus_minus(found.final["test_error"])
+            rows.append([method, rate, errors, f"{found.extra['step_to_dropout']:.2f}"])
+            print(f"{method} {rate:g}: test error {errors} %", flush=True)
+        print(common.text_table(["method", "rate", "test error %", "x dropout's step"], rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Table 10: multiplying by Gaussian noise in place of Bernoulli's, mean and variance alike.
+
+Claim (Srivastava et al. 2014, section 10): 2 layers of 1024 ReLUs on MNIST make 1.08 +- 0.04 % of
+test errors with dropout, and 0.95 +- 0.04 % with factors of N(1, rate / (1 - rate)); ten seeds.
+Method: appendix B.1; rates 0.5 hidden and 0.2 input, so standard deviations of 1 and 0.5. Both arms
+have all other settings alike, max-norm and learning rate too.
+Selection: --tune compares learning rates for each arm on the last 10 000 training images.
+
+Command: python -m experiments.gaussian_table10
+Time at --budget cpu, on one core: 32 minutes (12 000 updates, 10 seeds, both arms); --tune 10.
+Expected at the CPU budget: 1.4 to 1.6 % for both. Nobody has published a second 0.95 %: not to
+reach it at --budget paper would be a finding.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from experiments import mlp_parts, mlp_run, study
+from experiments.study import Budget
+
+Config, run = mlp_run.Config, mlp_run.run
+BUDGETS = {
+    "cpu": Budget(updates=12_000, seeds=10),
+    "paper": Budget(updates=1_000_000, seeds=10),
+}
+MAX_NORM = {"cpu": 4.0, "paper": 2.0}  # in the paper's convention
+
+
+@dataclasses.dataclass(frozen=True)
+class Study(study.Study):
+    pass
+
+
+def grid(budget: str) -> list[Config]:
+    found = []
+    for noise in ("bernoulli", "gaussian"):
+        config = Config(
+            row=f"mnist_{noise}",
+            noise=noise,
+            hidden=(1024, 1024),
+            momentum={"cpu": 0.9, "paper": 0.95}[budget],
+        )
+        c = mlp_parts.max_norms(MAX_NORM[budget], config.rates)
+        found.append(dataclasses.replace(config, max_norm=c))
+    return found
+
+
+def tried(config: Config) -> list[Config]:
+    return [dataclasses.replace(config, learning_rate=rate) for rate in (0.05, 0.1, 0.2)]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    study.launch(
+        "gaussian_table10", Study, __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried
+    )
+
+
+if __name__ == "__main__":
+    main()

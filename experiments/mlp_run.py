@@ -1,0 +1,212 @@
+"""One run of an MLP on MNIST, whatever its units, noise, penalties and training set: what the
+experiments on the paper's tables and figures are grids of.
+
+The network reported is that of the last update, and the test set is read for it alone; with
+`validation` the last training images take its place.
+"""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+import dropout_jax as dj
+from dropout_jax import data, runs, schedules, train
+from dropout_jax._typing import Array, check_rate
+from experiments import arms, common, mlp_parts
+
+QUICK_WIDTH, QUICK_CASES = 32, 2000
+
+
+@dataclass(frozen=True)
+class Config(common.Common):
+    """All that decides the numbers of a run. Rates are probabilities of dropping; max-norms,
+    penalties and learning rates are those of the scaled convention."""
+
+    row: str = ""
+    """what the table or figure calls it"""
+    budget: str = ""
+    """which of the experiment's budgets it belongs to: "cpu" or "paper" """
+    data: str = "mnist"
+    hidden: tuple[int, ...] = (1024, 1024, 1024)
+    activation: Literal["relu", "logistic", "maxout"] = "relu"
+    pieces: int = 5
+    """linear functions of a maxout unit"""
+    rate: common.Rate = 0.5
+    input_rate: common.Rate = 0.2
+    noise: Literal["bernoulli", "gaussian"] = "bernoulli"
+    max_norm: tuple[float, ...] | None = None
+    """longest vector of weights into a unit, a layer, output included"""
+    l2: float = 0.0
+    """times w, added to the gradient"""
+    l1: float = 0.0
+    """times sign(w), likewise, but in the last part of the run alone"""
+    l1_share: float = 0.25
+    """how much of the run that part is"""
+    kl_sparsity: float = 0.0
+    """weight of the divergence of the units' mean activities from the target"""
+    sparsity_target: float = 0.1
+    init_ranges: tuple[float, ...] | None = None
+    """uniform initial weights, a layer; None for He's normal ones"""
+    learning_rate: float = 0.1
+    decay: Literal["cosine", "linear", "inverse_time"] = "cosine"
+    decay_to: float = 0.0
+    """what is left of the learning rate after decay_updates"""
+    decay_updates: int | None = None
+    """None: the whole run"""
+    warm_up: int = 0
+    """updates in which the learning rate rises from 0"""
+    momentum: float = 0.9
+    momentum_start: float | None = None
+    """from where momentum rises in a line over momentum_updates"""
+    momentum_updates: int = 1
+    batch_size: int = 100
+    updates: int = 60_000
+    """rounded to whole epochs"""
+    training_cases: int | None = None
+    """how many training images each run draws for itself, by its seed; None for all"""
+    validation: int = 0
+    """training images set aside: report the error on the last so many, not on the test set"""
+    thin_steps: int | None = None
+    """updates in the life of a sub-network; None: element-wise dropout"""
+    thin_block: int = 16
+    """units of a sub-network that are kept or dropped together"""
+    evaluations: int = 20
+    """how often the held-out error is taken"""
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        return (self.input_rate, *[self.rate] * len(self.hidden))
+
+
+class Trained(NamedTuple):
+    """What a run leaves: enough to predict with it, and its result."""
+
+    loop: train.Loop
+    model: Any
+    """the number of a seed -> its network"""
+    splits: dict[str, train.Split]
+    result: dict[str, Any]
+
+
+def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
+    """Train the seeds of a config side by side in one program."""
+    return trained(config, checkpoint_dir).result
+
+
+def trained(config: Config, checkpoint_dir: Path | None = None) -> Trained:
+    """Train, and keep the networks."""
+    arms.check_counts(seeds=config.seeds, updates=config.updates, batch_size=config.batch_size)
+    check_rate(config.rate), check_rate(config.input_rate)
+    dataset = data.load(config.data, config.data_dir)
+    splits = arms.splits(dataset, config.validation, QUICK_CASES if config.quick else None)
+    (held_out,) = splits.keys() - {"train"}
+    cases = min(config.training_cases or len(splits["train"][0]), len(splits["train"][0]))
+    per_epoch = cases // config.batch_size
+    if not per_epoch:
+        raise ValueError(f"{cases} training cases do not fill a batch of {config.batch_size}")
+    epochs = max(1, round(config.updates / per_epoch))
+    if config.quick:
+        epochs = min(2, epochs)
+    build, loop = loop_of(config, splits["train"][0].shape[1], epochs * per_epoch)
+    keys, hyper = arms.keys_of(config.seeds), {}
+    if config.training_cases:
+        hyper = {"rows": jax.vmap(functools.partial(some_rows, splits["train"], cases))(keys)}
+        loop = on_own_rows(loop)
+    state = jax.jit(jax.vmap(loop.init, (0, 0, None)))(keys, hyper, splits)
+    state, history = runs.run(
+        loop,
+        state,
+        splits,
+        epochs=epochs,
+        evaluate=(held_out,),
+        evaluate_every=max(1, epochs // config.evaluations),
+        checkpoint_dir=checkpoint_dir,
+        label=config.row,
+    )
+    found = arms.errors(history)
+    last = jax.jit(jax.vmap(loop.evaluate, (0, None)))(state, {"train": splits["train"]})
+    found["final"]["train_error"] = np.round(100 * np.asarray(last["train_error"], np.float64), 4)
+    found["extra"] = {
+        "updates": int(state.step[0]),
+        "epoch_chosen": "last",
+        "evaluated_at": history.epochs * per_epoch,
+        "seconds": history.seconds,
+    }
+
+    def model(seed):
+        one = jax.tree.map(lambda leaf: leaf[seed], state)
+        graphdef = train.structure_of(build, one.hyper, None)[0]
+        return nnx.merge(graphdef, one.params, one.rest, copy=True)
+
+    return Trained(loop, model, splits, found)
+
+
+def loop_of(config: Config, inputs: int, updates: int) -> tuple[train.Build, train.Loop]:
+    """The network and the loop of a config that makes so many updates."""
+    hidden = [min(n, QUICK_WIDTH) if config.quick else n for n in config.hidden]
+    sizes = (inputs, *hidden, 10)
+
+    def build(rngs, hyper):
+        return mlp_parts.network(
+            sizes,
+            config.rates,
+            activation=config.activation,
+            pieces=config.pieces,
+            noise=config.noise,
+            init_ranges=config.init_ranges,
+            rngs=rngs,
+        )
+
+    def optimizer(hyper):
+        momentum = config.momentum
+        if config.momentum_start is not None:
+            momentum = schedules.linear_ramp(
+                config.momentum_start, config.momentum, config.momentum_updates
+            )
+        return mlp_parts.optimizer(
+            mlp_parts.decayed(
+                config.learning_rate,
+                config.decay,
+                updates=config.decay_updates or updates,
+                to=config.decay_to,
+                warm_up=config.warm_up,
+            ),
+            momentum,
+            max_norm=config.max_norm,
+            l2=config.l2,
+            l1=config.l1,
+            l1_from=round((1 - config.l1_share) * updates),
+        )
+
+    loop = train.make_loop(
+        build,
+        optimizer,
+        batch_size=config.batch_size,
+        loss=mlp_parts.objective(config.kl_sparsity, config.sparsity_target),
+        thin=dj.Thin(config.thin_steps, config.thin_block) if config.thin_steps else None,
+    )
+    return build, loop
+
+
+def some_rows(split: train.Split, cases: int, key: Array) -> Array:
+    """Which training cases a run draws for itself."""
+    order = jax.random.permutation(dj.site_key(key, "training cases"), len(split[0]))
+    return order[:cases]
+
+
+def on_own_rows(loop: train.Loop) -> train.Loop:
+    """The loop of runs that each see the training cases of their `hyper["rows"]` alone."""
+
+    def own(state, data):
+        rows = state.hyper["rows"]
+        return {k: (x[rows], y[rows]) if k == "train" else (x, y) for k, (x, y) in data.items()}
+
+    return loop._replace(
+        epoch=lambda state, data: loop.epoch(state, own(state, data)),
+        evaluate=lambda state, data: loop.evaluate(state, own(state, data)),
+    )

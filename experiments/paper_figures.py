@@ -1,0 +1,180 @@
+"""The figures of the paper's experiments, drawn from records with the published points beside them.
+
+Ours in colour, with bars of one standard error over seeds; the paper's in grey, with its own bars,
+of which it does not say what they are. A picture carries the digest of its records.
+"""
+
+import base64
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import paper, record
+from experiments.figures import save
+from experiments.paper_tables import reported, updates
+from experiments.record import Record
+
+COLOURS = {"dropout": "C0", "standard": "C1"}
+GREY = {"color": "0.45", "fmt": "s:", "ms": 3, "lw": 0.8, "capsize": 2, "zorder": 1}
+
+
+def figure_4(records: Sequence[Record], figure: Figure) -> None:
+    """The test error by updates; the bands in grey are the range of the paper's six nets."""
+    axis = figure.subplots()
+    last = max(r.extra["updates"] for r in records)
+    at = [10_000 * i for i in range(1, last // 10_000 + 1)]
+    for dropout in (True, False):
+        found = [paper.figure_4_range(dropout, n) for n in at]
+        if found:
+            _, low, high = zip(*found, strict=True)
+            axis.fill_between(at, low, high, color="0.6", alpha=0.4, lw=0, label=None)
+    labelled = set()
+    for r in records:
+        arm = r.config["row"].split("_")[0]
+        mean, stderr = mean_and_bars(zip(*r.by_epoch["test_error"], strict=True))
+        x = r.extra["evaluated_at"]
+        axis.plot(x, mean, color=COLOURS[arm], lw=1, label=None if arm in labelled else arm)
+        axis.fill_between(x, mean - stderr, mean + stderr, color=COLOURS[arm], alpha=0.2, lw=0)
+        labelled.add(arm)
+    ends = [record.mean_and_stderr(r.final["test_error"])[0] for r in records]
+    axis.set(xlabel="updates", ylabel="test error %", ylim=(0.8, max(2.5, 1.5 * max(ends))))
+    axis.set_title("grey: range of the paper's six nets (Figure 4)")
+    axis.legend(frameon=False)
+
+
+def figures_7_8(records: Sequence[Record], figure: Figure) -> None:
+    """Filters of each arm; counts of units by mean activity, and of activities."""
+    axes = figure.subplots(3, len(records), squeeze=False, height_ratios=(2, 1, 1))
+    for column, r in zip(axes.T, sorted(records, key=lambda r: r.config["row"]), strict=True):
+        column[0].imshow(mosaic(r.extra["filters"]), cmap="gray", vmin=-127, vmax=127)
+        column[0].set_axis_off()
+        column[0].set_title(f"{r.config['row']}, {updates(r)} updates")
+        edges = r.extra["histogram_edges"]
+        for axis, name in zip(column[1:], ("unit_means", "activities"), strict=True):
+            axis.stairs(r.extra[name], edges, fill=True)
+            axis.set(xlabel={"unit_means": "mean activity of a unit"}.get(name, "activity"))
+            axis.set_ylabel("count")
+
+
+def figure_9(records: Sequence[Record], figure: Figure) -> None:
+    """The error against the rate, n fixed and pn fixed."""
+    for axis, panel, curve in zip(
+        figure.subplots(1, 2, sharey=True), ("n_fixed", "pn_fixed"), ("9a", "9b"), strict=True
+    ):
+        published(axis, f"figure{curve}/test", f"paper, Figure {curve}")
+        for label, group in by_budget(r for r in records if r.config["row"].startswith(panel)):
+            group.sort(key=lambda r: r.config["rate"])
+            for metric, style in (("test_error", "o-"), ("train_error", "o--")):
+                bars(axis, group, "rate", metric, style, f"{metric.split('_')[0]}, {label}")
+        axis.set(xlabel="rate", title={"n_fixed": "n fixed", "pn_fixed": "pn fixed"}[panel])
+        axis.legend(frameon=False)
+        axis.set_ylim(bottom=0)
+    figure.axes[0].set_ylabel("error %")
+
+
+def figure_10(records: Sequence[Record], figure: Figure) -> None:
+    """The error against the number of training images, both arms."""
+    axis = figure.subplots()
+    for arm, colour in COLOURS.items():
+        published(axis, f"figure10/{arm}", f"paper, {arm}", marker="s" if arm == "dropout" else "^")
+        for label, group in by_budget(r for r in records if r.config["row"].startswith(arm)):
+            group.sort(key=lambda r: r.config["training_cases"])
+            bars(axis, group, "training_cases", "test_error", "o-", f"{arm}, {label}", color=colour)
+    axis.set(xscale="log", yscale="log", xlabel="training images", ylabel="test error %")
+    axis.legend(frameon=False)
+
+
+def figure_11(records: Sequence[Record], figure: Figure) -> None:
+    """The error of k averaged passes, bars of one sd over draws, and lines of weight scaling."""
+    axis = figure.subplots()
+    published(axis, "figure11/monte_carlo", "paper, Monte Carlo")
+    scaling = paper.PUBLISHED["figure11/weight_scaling"].value
+    axis.axhline(scaling, color="0.45", lw=0.8, label="paper, weight scaling")
+    for i, (label, group) in enumerate(by_budget(records)):
+        for r in group:
+            passes = sorted(map(int, r.extra["sd_over_draws"]))
+            mean = [record.mean_and_stderr(r.final[f"mc_error_{k}"])[0] for k in passes]
+            sds = [record.mean_and_stderr(r.extra["sd_over_draws"][str(k)])[0] for k in passes]
+            axis.errorbar(passes, mean, sds, fmt="o-", ms=3, color=f"C{i}", capsize=2,
+                          label=f"Monte Carlo, {label}")  # fmt: skip
+            scaled, stderr = mean_and_bars([r.final["test_error"]])
+            axis.axhline(scaled[0], color=f"C{i}", lw=1, label=f"weight scaling, {label}")
+            low, high = scaled[0] - stderr[0], scaled[0] + stderr[0]
+            axis.axhspan(low, high, color=f"C{i}", alpha=0.2, lw=0)
+    axis.set(xscale="log", xlabel="k, passes averaged", ylabel="test error %")
+    axis.legend(frameon=False)
+
+
+def bars(
+    axis: Axes, group: Sequence[Record], x: str, metric: str, style: str, label: str, **options
+) -> None:
+    """A point a record, with one standard error over its seeds."""
+    mean, stderr = mean_and_bars(r.final[metric] for r in group)
+    axis.errorbar([r.config[x] for r in group], mean, stderr, fmt=style, ms=3, capsize=2,
+                  label=label, **options)  # fmt: skip
+
+
+def published(axis: Axes, curve: str, label: str, marker: str = "s") -> None:
+    """The paper's points, with its bars where it gives any."""
+    x, error, spread = zip(*paper.CURVES[curve].points, strict=True)
+    spread = [s or 0 for s in spread]
+    axis.errorbar(x, error, spread, label=label, **{**GREY, "fmt": f"{marker}:"})
+
+
+def mean_and_bars(values: Iterable[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Means over seeds and their standard errors; 0 for a single seed, which has no bar."""
+    pairs = [record.mean_and_stderr(v) for v in values]
+    return np.array([m for m, _ in pairs]), np.array([s or 0 for _, s in pairs])
+
+
+def by_budget(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
+    """Records of one budget and as many updates, under a name that says so."""
+    groups: dict[str, list[Record]] = {}
+    for r in records:
+        name = f"ours, {r.config['budget']} budget, {r.config['updates']} updates"
+        groups.setdefault(name, []).append(r)
+    return sorted(groups.items())
+
+
+def mosaic(filters: str) -> np.ndarray:
+    """Filters, as `features_figures7_8` packs them, side by side in a square, a pixel apart."""
+    flat = np.frombuffer(base64.b64decode(filters), np.int8)
+    count = next(n for n in (64, 32, 16, 1) if flat.size % n == 0 and is_square(flat.size // n))
+    side = round((flat.size // count) ** 0.5)
+    images = np.pad(flat.reshape(count, side, side), ((0, 0), (0, 1), (0, 1)))
+    columns = round(count**0.5)
+    rows = [np.hstack(images[i : i + columns]) for i in range(0, count - columns + 1, columns)]
+    return np.vstack(rows)
+
+
+def is_square(n: int) -> bool:
+    return round(n**0.5) ** 2 == n
+
+
+class Drawing(NamedTuple):
+    """The figure of an experiment: what it is drawn from, and how."""
+
+    experiment: str
+    picture: Callable[[Sequence[Record], Figure], None]
+    size: tuple[float, float]
+
+    def sources(self, results: Path) -> list[Path]:
+        return [r.path for r in reported(results, self.experiment)]
+
+    def draw(self, results: Path, path: Path) -> None:
+        figure = Figure(figsize=self.size, layout="constrained")
+        self.picture(reported(results, self.experiment), figure)
+        save(figure, path, self.sources(results))
+
+
+FIGURES: dict[str, Drawing] = {
+    "figure_4.png": Drawing("architectures_figure4", figure_4, (6, 4)),
+    "figures_7_8.png": Drawing("features_figures7_8", figures_7_8, (8, 8)),
+    "figure_9.png": Drawing("rate_figure9", figure_9, (10, 4)),
+    "figure_10.png": Drawing("dataset_size_figure10", figure_10, (6, 4)),
+    "figure_11.png": Drawing("monte_carlo_figure11", figure_11, (6, 4)),
+}

@@ -1,0 +1,249 @@
+"""The tables of the paper's experiments: each row beside what was published, or plainly not run.
+
+Functions from the folder of results to markdown. Standard library only, as in `tables`. A spread is
+the standard error of the mean over seeds; a difference is ours less the published, counted in the
+standard errors of both where the paper gives its own, else in ours.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from experiments import paper, record, trials
+from experiments.markdown import NOT_RUN, device, link, markdown
+from experiments.record import Record
+
+Number = tuple[float, float | None, float | None]
+"""A published value, its spread, and its standard error where the spread is one."""
+HEADER = [
+    "row", "published %", "ours %", "difference, s.e.", "train error %", "network", "updates",
+    "budget", "seeds", "settings", "device", "run",
+]  # fmt: skip
+PAPER_BARS = "The paper does not say what its ± is."
+
+
+def mnist_table2(results: Path) -> str:
+    """Dropout, max-norm, width and maxout."""
+    nets = [
+        "logistic_3x1024", "relu_3x1024", "relu_maxnorm_3x1024", "relu_maxnorm_3x2048",
+        "relu_maxnorm_2x4096", "relu_maxnorm_2x8192", "maxnorm_maxout_2x5x240",
+    ]  # fmt: skip
+    rows = {}
+    for net in nets:
+        rows[f"dropout_{net}"] = published(f"table2/dropout_{net}")
+        rows[f"standard_{net}"] = None
+    return table(results, "mnist_table2", rows, "Published: Table 2, after 1 000 000 updates.")
+
+
+def pylearn2_recipe(results: Path) -> str:
+    """The recipe of pylearn2."""
+    rows = {"60k": published("pylearn2/60k")}
+    return table(results, "pylearn2_recipe", rows, "Published: one run, after 264 000 updates.")
+
+
+def regularizers_table9(results: Path) -> str:
+    """Dropout against other regularisers."""
+    rows = ("l2", "l2_l1", "l2_kl_sparsity", "maxnorm", "dropout_l2", "dropout_maxnorm")
+    rows = {row: published(f"table9/{row}") for row in rows}
+    return table(results, "regularizers_table9", rows, "Published: Table 9.")
+
+
+def gaussian_table10(results: Path) -> str:
+    """Bernoulli's noise and Gauss's."""
+    rows = {f"mnist_{noise}": published(f"table10/mnist_{noise}")
+            for noise in ("bernoulli", "gaussian")}  # fmt: skip
+    return table(results, "gaussian_table10", rows, f"Published: Table 10. {PAPER_BARS}")
+
+
+def architectures_figure4(results: Path) -> str:
+    """Six nets, with dropout and without."""
+    rows = {
+        f"{arm}_{layers}x{width}": None
+        for width in (512, 1024, 2048)
+        for layers in (2, 3, 4)
+        for arm in ("dropout", "standard")
+    }
+    ends = [paper.PUBLISHED[f"figure4/{arm}/{end}"].value
+            for arm in ("dropout", "standard") for end in ("lowest", "highest")]  # fmt: skip
+    note = (
+        "Published: Figure 4, six nets of 1024 and 2048 units, {:.2f} to {:.2f} % with dropout and "
+        "{:.2f} to {:.2f} % without after 990 000 updates; they are not told apart there."
+    )
+    return table(results, "architectures_figure4", rows, note.format(*ends))
+
+
+def rate_figure9(results: Path) -> str:
+    """The error against the rate."""
+    rows = {
+        f"{panel}_{rate:g}": (error, spread, None)
+        for panel, curve in (("n_fixed", "figure9a/test"), ("pn_fixed", "figure9b/test"))
+        for rate, error, spread in sorted(paper.CURVES[curve].points)
+    }
+    return table(results, "rate_figure9", rows, f"Published: Figure 9. {PAPER_BARS}")
+
+
+def dataset_size_figure10(results: Path) -> str:
+    """The error against the number of training images."""
+    arms = ("dropout", "standard")
+    rows = {
+        f"{arm}_{cases}": (error, spread, None)
+        for pair in zip(*(paper.CURVES[f"figure10/{arm}"].points for arm in arms), strict=True)
+        for arm, (cases, error, spread) in zip(arms, pair, strict=True)
+    }
+    return table(results, "dataset_size_figure10", rows, f"Published: Figure 10. {PAPER_BARS}")
+
+
+def monte_carlo_figure11(results: Path) -> str:
+    """The error of k averaged passes, and of weight scaling."""
+    scaling = paper.PUBLISHED["figure11/weight_scaling"]
+    curve = {k: (error, sd) for k, error, sd in paper.CURVES["figure11/monte_carlo"].points}
+    parts = []
+    for r in reported(results, "monte_carlo_figure11"):
+        rows = [["weight scaling", f"{scaling.value:.3f}", "–",
+                 record.plus_minus(r.final["test_error"], 3), "–"]]  # fmt: skip
+        for k, sds in r.extra["sd_over_draws"].items():
+            theirs = curve.get(int(k))
+            rows.append([
+                f"k = {k}", *([f"{theirs[0]:.3f}", f"{theirs[1]:.3f}"] if theirs else "––"),
+                record.plus_minus(r.final[f"mc_error_{k}"], 3),
+                f"{record.mean_and_stderr(sds)[0]:.3f}",
+            ])  # fmt: skip
+        header = ["passes", "published %", "sd over draws", "ours %", "sd over draws"]
+        about = f"{network(r)}, {updates(r)} updates, {len(r.final['test_error'])} seeds"
+        parts.append(
+            f"{markdown(header, rows)}\n\n{about}, budget {r.config['budget']}, {device(r)}, "
+            f"{link(r.path)}. Published: Figure 11."
+        )
+    return "\n\n".join(parts) or NOT_RUN
+
+
+def features_figures7_8(results: Path) -> str:
+    """The activities of an autoencoder's hidden units."""
+    records = reported(results, "features_figures7_8")
+    if not records:
+        return NOT_RUN
+    rows, names = [], ("mean_activity", "zero_percent", "test_reconstruction")
+    for row in ("standard", "dropout"):
+        found = [r for r in records if r.config["row"] == row]
+        theirs = f"{paper.PUBLISHED[f'figure8/{row}'].value:.1f}"
+        if not found:
+            rows.append([row, theirs, "not run", *["–"] * 6])
+        for r in found:
+            rows.append([
+                row, theirs, *(record.plus_minus(r.final[name]) for name in names),
+                updates(r), r.config["seeds"], device(r), link(r.path),
+            ])  # fmt: skip
+    header = ["arm", "mean activity, published", "ours", "activities that are 0, %",
+              "squared error of a test image", "updates", "seeds", "device", "run"]  # fmt: skip
+    return f"{markdown(header, rows)}\n\nPublished: Figure 8, read in the text as about so much."
+
+
+def table(results: Path, experiment: str, rows: Mapping[str, Number | None], note: str) -> str:
+    """Every row that was published or run, and what dropout changed where all else is alike.
+
+    Args:
+      results: the folder of results.
+      experiment: its name.
+      rows: row -> what was published, or None; in the order to be shown in.
+      note: what stands under the table.
+    """
+    records = reported(results, experiment)
+    if not records:
+        return NOT_RUN
+    every = record.read_all(experiment, results)
+    shown = []
+    for row in dict.fromkeys([*rows, *(r.config["row"] for r in records)]):
+        number = rows.get(row)
+        found = [r for r in records if r.config["row"] == row]
+        shown += [line(r, number, every) for r in found]
+        if not found:
+            shown.append([row, text(number), "not run", *["–"] * (len(HEADER) - 3)])
+    return "\n\n".join([markdown(HEADER, shown), note, *separations(records)])
+
+
+def line(r: Record, number: Number | None, every: Sequence[Record]) -> list[object]:
+    """One run beside what was published."""
+    compared = len(trials.trials_of(every, r.config))
+    return [
+        r.config["row"], beside(r, number), record.plus_minus(r.final["test_error"]),
+        difference(r.final["test_error"], number), record.plus_minus(r.final["train_error"]),
+        network(r), updates(r), r.config["budget"], len(r.final["test_error"]),
+        f"best of {compared} on validation" if compared else "set beforehand", device(r), link(r.path),
+    ]  # fmt: skip
+
+
+def beside(r: Record, number: Number | None) -> str:
+    """What was published, and Figure 4 at as many updates where the whole training set was used."""
+    found = [] if number is None else [text(number)]
+    at = paper.figure_4_range(bool(r.config["rate"]), r.extra["updates"])
+    if r.experiment in ("mnist_table2", "architectures_figure4") and at:
+        found.append(f"{at[1]:.2f} to {at[2]:.2f} at {at[0] // 1000}k (Figure 4)")
+    return "; ".join(found) or "–"
+
+
+def difference(ours: Sequence[float], number: Number | None) -> str:
+    """Ours less the published, and how many standard errors that is."""
+    mean, stderr = record.mean_and_stderr(ours)
+    if number is None or not math.isfinite(mean):
+        return "–"
+    less = mean - number[0]
+    stderr = math.hypot(stderr or 0, number[2] or 0)
+    return f"{less:+.2f}" + (f", {less / stderr:+.1f}" if stderr else "")
+
+
+def separations(records: Iterable[Record]) -> list[str]:
+    """A sentence for every pair dropout_X and standard_X of as many updates."""
+    by_name = {(r.config["row"], r.config["budget"], r.extra["updates"]): r for r in records}
+    sentences = []
+    for (row, *rest), r in by_name.items():
+        other = by_name.get((row.replace("dropout_", "standard_", 1), *rest))
+        if not row.startswith("dropout_") or other is None:
+            continue
+        with_, without = r.final["test_error"], other.final["test_error"]
+        change = record.mean_and_stderr(with_)[0] - record.mean_and_stderr(without)[0]
+        stderr = record.difference_stderr(with_, without)
+        if not math.isfinite(change):
+            continue
+        of = f" ± {stderr:.2f} ({abs(change) / stderr:.1f} standard errors)" if stderr else ""
+        sentences.append(
+            f"{row.removeprefix('dropout_')}, {updates(r)} updates: with dropout the test error is "
+            f"{abs(change):.2f}{of} points {'lower' if change < 0 else 'higher'}."
+        )
+    return ["  \n".join(sentences)] if sentences else []
+
+
+def reported(results: Path, experiment: str) -> list[Record]:
+    """The newest run of each config that read the test set, shortest first."""
+    records = record.newest(record.read_all(experiment, results))
+    records = [r for r in records if not r.config.get("validation")]
+    return sorted(records, key=lambda r: (r.extra["updates"], r.config["row"], str(r.path)))
+
+
+def published(name: str) -> Number:
+    number = paper.PUBLISHED[name]
+    return number.value, number.spread, number.stderr
+
+
+def text(number: Number | None) -> str:
+    if number is None:
+        return "–"
+    return f"{number[0]:.2f}" + ("" if number[1] is None else f" ± {number[1]:.2f}")
+
+
+def network(r: Record) -> str:
+    """784-1024-1024-10's hidden layers, and how many images where not all."""
+    cases = r.config["training_cases"]
+    return "-".join(map(str, r.config["hidden"])) + (f", {cases} images" if cases else "")
+
+
+def updates(r: Record) -> str:
+    return f"{r.extra['updates']:,}".replace(",", " ")
+
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    make.__name__: make
+    for make in (
+        mnist_table2, pylearn2_recipe, regularizers_table9, gaussian_table10, architectures_figure4,
+        features_figures7_8, rate_figure9, dataset_size_figure10, monte_carlo_figure11,
+    )
+}  # fmt: skip

@@ -1,0 +1,141 @@
+"""An experiment as a grid of runs: its budgets, its command, and how its settings are chosen.
+
+The protocol is that of appendix B.1 of Srivastava et al. 2014: `--tune` compares settings on the
+last 10 000 training images at the full number of updates; without it, each row takes the best of
+the settings that were compared for it, if any were, trains on all images for as many updates, and
+reads the test set once, after the last.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from experiments import common, once, record, trials
+from experiments.mlp_run import Config
+
+VALIDATION = 10_000
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much of the experiment to run when nothing else is asked for."""
+
+    updates: int
+    seeds: int
+    rows: tuple[str, ...] = ()
+    """which rows; () for all"""
+
+
+@dataclass(frozen=True)
+class Study(common.Common):
+    seeds: int | None = None
+    """how many runs a row, side by side in one program; not given: as the budget says"""
+    budget: Literal["cpu", "paper"] = "cpu"
+    """cpu: a start that one core makes in a fraction of an hour; paper: the paper's own"""
+    rows: tuple[str, ...] = ()
+    """which rows of the table or points of the figure; not given: as the budget says"""
+    updates: int | None = None
+    """how many updates; not given: as the budget says"""
+    tune: bool = False
+    """compare settings on the last 10 000 training images, with one seed; leave the test set be"""
+    resume: bool = field(default=True, metadata=record.NOT_RECORDED)
+    """skip a run whose record is there already, and go on with one that was interrupted"""
+
+
+def launch(
+    experiment: str,
+    study_type: type[Study],
+    description: str,
+    argv: Sequence[str] | None,
+    *,
+    budgets: Mapping[str, Budget],
+    grid: Callable[[str], Sequence[Config]],
+    run: Callable[..., dict[str, Any]],
+    tried: Callable[[Config], Sequence[Config]],
+) -> None:
+    """The command of an experiment: make the runs of its grid that have no record, print them all.
+
+    Args:
+      experiment: the module's name.
+      study_type: its `Study`.
+      description: its docstring.
+      argv: the arguments.
+      budgets: by name.
+      grid: the name of a budget -> a config a row, whose updates and seeds do not matter.
+      run: (config, folder for checkpoints) -> a result.
+      tried: a config -> those that `--tune` compares.
+    """
+    study = common.cli(study_type, description, argv)
+    with common.user_errors():
+        lines = []
+        for config in planned(study, budgets[study.budget], grid(study.budget)):
+            if study.tune:
+                configs = [
+                    dataclasses.replace(c, validation=VALIDATION, seeds=study.seeds or 1)
+                    for c in tried(config)
+                ]
+            else:
+                configs = [chosen(experiment, config)]
+            for c in configs:
+                found = once.record_of(experiment, c, run)
+                lines.append(line(found))
+                print(*lines[-1][:3], flush=True)
+        header = ["row", "held-out error %", "settings", "train error %", "updates", "record"]
+        print(common.text_table(header, lines))
+
+
+def planned(study: Study, budget: Budget, grid: Sequence[Config]) -> list[Config]:
+    """The rows that were asked for, with the updates and seeds of the budget or of the flags."""
+    names = study.rows or budget.rows or tuple(config.row for config in grid)
+    unknown = set(names) - {config.row for config in grid}
+    if unknown:
+        raise ValueError(
+            f"no row is called {sorted(unknown)[0]!r}; choose from "
+            f"{', '.join(config.row for config in grid)}"
+        )
+    return [
+        dataclasses.replace(
+            config,
+            budget=study.budget,
+            updates=study.updates or budget.updates,
+            seeds=study.seeds or budget.seeds,
+            quick=study.quick,
+            data_dir=study.data_dir,
+            out=study.out,
+            resume=study.resume,
+        )
+        for config in grid
+        if config.row in names
+    ]
+
+
+def chosen(experiment: str, config: Config) -> Config:
+    """The config with the settings of its best trial on validation data, if it has any."""
+    found = trials.trials_of(
+        record.read_all(experiment, config.out), record.recorded_config(config)
+    )
+    if not found:
+        return config
+    settings = trials.best(found)
+    return dataclasses.replace(
+        config, **{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    )
+
+
+def line(found: record.Record) -> list[str]:
+    """A row of the closing table."""
+    held_out = "val_error" if found.config["validation"] else "test_error"
+    settings = ", ".join(
+        f"{name.replace('_', '-')} {value}"
+        for name in trials.TUNED
+        if (value := found.config[name]) not in (None, 0)
+    )
+    return [
+        found.config["row"],
+        record.plus_minus(found.final[held_out]),
+        settings,
+        record.plus_minus(found.final["train_error"]),
+        str(found.extra["updates"]),
+        found.path.name,
+    ]

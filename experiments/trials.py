@@ -1,0 +1,38 @@
+"""Settings that were compared on validation data: which records are the trials of which run.
+
+Standard library only, so that the tables can say how a row's settings were chosen.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments import record
+from experiments.record import Record
+
+# The fields that a trial may vary: a run that differs in another is a trial of another row.
+TUNED = ("learning_rate", "max_norm", "l2", "l1", "kl_sparsity")
+
+
+def trials_of(records: Sequence[Record], config: Mapping[str, Any]) -> list[Record]:
+    """The runs on validation data that differ from a config in nothing but what may be tuned."""
+    of_trials = [r for r in record.newest(records) if r.config.get("validation")]
+    return [r for r in of_trials if fixed(r.config) == fixed(config)]
+
+
+def fixed(config: Mapping[str, Any]) -> str:
+    """What a run and its trials have in common, as text."""
+    left_out = (*TUNED, "validation", "seeds")
+    return json.dumps({k: v for k, v in config.items() if k not in left_out}, sort_keys=True)
+
+
+def best(trials: Sequence[Record]) -> dict[str, Any]:
+    """The settings of the trial of the lowest mean validation error."""
+
+    def error(trial):
+        mean = record.mean_and_stderr(trial.final["val_error"])[0]
+        return math.inf if math.isnan(mean) else mean
+
+    config = min(trials, key=error).config
+    return {name: config[name] for name in TUNED}

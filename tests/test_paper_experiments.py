@@ -1,0 +1,561 @@
+"""The experiments on the paper's tables and figures. What would make this wrong: a retention taken
+for a rate, settings of another row, a choice made on the test set, a record that is not of its
+config, a table that puts a number beside the wrong one."""
+
+import base64
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from matplotlib.figure import Figure
+from test_experiments import images
+from test_tables import rows
+
+from dropout_jax import data
+from experiments import (
+    architectures_figure4,
+    dataset_size_figure10,
+    features_figures7_8,
+    gaussian_table10,
+    mlp_parts,
+    mlp_run,
+    mnist_table2,
+    monte_carlo_figure11,
+    paper,
+    paper_figures,
+    paper_tables,
+    pylearn2_recipe,
+    rate_advice,
+    rate_figure9,
+    record,
+    regularizers_table9,
+    rerun,
+    study,
+    trials,
+)
+
+GRIDS = [
+    mnist_table2, pylearn2_recipe, regularizers_table9, gaussian_table10, rate_figure9,
+    dataset_size_figure10, architectures_figure4, monte_carlo_figure11,
+]  # fmt: skip
+NAMES = {module: module.__name__.removeprefix("experiments.") for module in GRIDS}
+
+
+def by_row(module, budget="paper"):
+    found = {config.row: config for config in module.grid(budget)}
+    assert len(found) == len(module.grid(budget))
+    return found
+
+
+# The grids.
+
+
+@pytest.mark.parametrize("module", GRIDS, ids=NAMES.get)
+@pytest.mark.parametrize("budget", ["cpu", "paper"])
+def test_a_grid_has_a_max_norm_a_layer_and_its_budget_names_its_rows(module, budget):
+    found = by_row(module, budget)
+    assert set(module.BUDGETS[budget].rows) <= set(found)
+    for config in found.values():
+        assert config.max_norm is None or len(config.max_norm) == len(config.hidden) + 1
+        assert config.validation == 0
+        for trial in module.tried(config):
+            same = dataclasses.replace(trial, **{n: getattr(config, n) for n in trials.TUNED})
+            assert same == config  # a trial varies what may be tuned, and nothing else
+
+
+def test_table_2_has_every_published_net_with_dropout_and_without():
+    found = by_row(mnist_table2)
+    theirs = {n.removeprefix("table2/") for n in paper.PUBLISHED if n.startswith("table2/dropout")}
+    assert {row for row in found if row.startswith("dropout")} == theirs
+    wide = found["dropout_relu_maxnorm_2x8192"]
+    assert (wide.hidden, wide.rates) == ((8192, 8192), (0.2, 0.5, 0.5))
+    assert wide.max_norm == (1.6, 1.0, 1.0)  # the paper's 2, times 0.8 and 0.5
+    plain = found["standard_relu_maxnorm_2x8192"]
+    assert (plain.rates, plain.max_norm) == ((0.0, 0.0, 0.0), (2.0, 2.0, 2.0))
+    assert found["dropout_relu_3x1024"].max_norm is None
+    assert found["dropout_logistic_3x1024"].activation == "logistic"
+    assert mnist_table2.BUDGETS["paper"].updates == 1_000_000
+
+
+def test_the_recipe_is_that_of_pylearn2():
+    (config,) = pylearn2_recipe.grid("cpu")
+    assert (config.hidden, config.rates) == ((898, 1532), (0.2, 0.5, 0.5))
+    at = mlp_parts.decayed(
+        config.learning_rate, config.decay, updates=config.decay_updates, to=config.decay_to,
+        warm_up=0,
+    )  # fmt: skip
+    assert at(0) == 0.097259
+    assert at(560 * 600) == pytest.approx(0.097259 * 0.022292)  # a factor, not a learning rate
+    assert at(440 * 600) == pytest.approx(0.097259 * (1 - 440 / 560 * (1 - 0.022292)))
+    assert (config.momentum_start, config.momentum, config.momentum_updates) == (
+        0.5,
+        0.699,
+        418_800,
+    )
+    assert pylearn2_recipe.BUDGETS["cpu"].updates == 264_000
+
+
+def test_table_9_has_one_penalty_a_row():
+    def penalties(c):
+        return {n for n in ("l2", "l1", "kl_sparsity", "max_norm", "rate") if getattr(c, n)}
+
+    assert {row: penalties(c) for row, c in by_row(regularizers_table9).items()} == {
+        "l2": {"l2"},
+        "l2_l1": {"l2", "l1"},
+        "l2_kl_sparsity": {"l2", "kl_sparsity"},
+        "maxnorm": {"max_norm"},
+        "dropout_l2": {"l2", "rate"},
+        "dropout_maxnorm": {"max_norm", "rate"},
+    }
+
+
+def test_table_10_changes_the_noise_alone():
+    bernoulli, gaussian = gaussian_table10.grid("paper")
+    assert dataclasses.replace(bernoulli, noise="gaussian", row=gaussian.row) == gaussian
+    assert gaussian_table10.BUDGETS["cpu"].seeds == 10
+
+
+def test_figure_9_is_by_rate_and_keeps_as_many_units():
+    found = by_row(rate_figure9)
+    assert len(found) == 20
+    high = found["n_fixed_0.9"]  # the paper's p = 0.1: most units are dropped
+    assert high.rates == (0.0, 0.9, 0.9, 0.9) and high.hidden == (2048,) * 3
+    assert high.max_norm == (2.0, 0.2, 0.2, 0.2)
+    assert found["pn_fixed_0.9"].hidden == (2560, 2560, 5120)
+    assert found["pn_fixed_0.5"].hidden == (512, 512, 1024)
+    assert found["pn_fixed_0"].hidden == (256, 256, 512)
+
+
+def test_figures_4_and_10_pair_their_arms():
+    sizes = by_row(dataset_size_figure10)
+    assert {c.training_cases for c in sizes.values()} == {100, 500, 1000, 5000, 10000, 50000}
+    nets = by_row(architectures_figure4)
+    assert {c.hidden for c in nets.values()} == {(w,) * n for w in (1024, 2048) for n in (2, 3, 4)}
+    for found in (sizes, nets):
+        for row, config in found.items():
+            dropped = row.startswith("dropout_")
+            assert config.rates[:2] == ((0.2, 0.5) if dropped else (0, 0))
+            assert row.replace("dropout_", "standard_") in found
+
+
+# The parts, against sums by hand.
+
+
+def test_the_divergence_is_that_of_poisson_laws():
+    k = np.arange(60)
+    logs = np.array([math.lgamma(n + 1) for n in k])
+
+    def law(mean):
+        return np.exp(k * math.log(mean) - mean - logs)
+
+    for target, mean in ((0.1, 0.1), (0.1, 2.0), (1.5, 0.5)):
+        by_hand = np.sum(law(target) * np.log(law(target) / law(mean)))
+        assert float(mlp_parts.divergence(target, jnp.float32(mean))) == pytest.approx(
+            by_hand, abs=1e-5
+        )
+    assert np.isfinite(mlp_parts.divergence(0.1, jnp.zeros(3))).all()
+
+
+def network(activation="relu", **options):
+    settings = dict(pieces=2, noise="bernoulli", init_ranges=None) | options
+    return mlp_parts.network(
+        (4, 6, 3), (0.0, 0.0), activation=activation, rngs=nnx.Rngs(0), **settings
+    )
+
+
+def test_sparsity_adds_the_divergence_of_every_hidden_unit():
+    model, x, y = network(), jnp.arange(20.0).reshape(5, 4) / 10, jnp.array([0, 1, 2, 0, 1])
+    hidden, logits = mlp_parts.activities(model, x)
+    assert jnp.array_equal(logits, model(x))
+    assert jnp.array_equal(hidden, nnx.relu(model.linears[0](x)))
+    plain = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, y))
+    q = np.maximum(np.asarray(hidden).mean(axis=0), 1e-6)
+    by_hand = float(plain) + 0.3 * np.sum(0.2 * np.log(0.2 / q) - 0.2 + q)
+    assert float(mlp_parts.objective(0.3, 0.2)(model, x, y)) == pytest.approx(by_hand, rel=1e-5)
+    assert float(mlp_parts.objective(0.0, 0.2)(model, x, y)) == pytest.approx(float(plain))
+
+
+def test_a_maxout_unit_is_the_largest_of_its_pieces():
+    model, x = network("maxout"), jnp.arange(8.0).reshape(2, 4)
+    w, b = (np.asarray(a[...]) for a in (model.linears[0].kernel, model.linears[0].bias))
+    assert w.shape == (4, 12)
+    pieces = np.asarray(x) @ w + b
+    by_hand = np.stack([pieces[:, 2 * i : 2 * i + 2].max(axis=1) for i in range(6)], axis=1)
+    assert np.allclose(mlp_parts.activities(model, x)[0], by_hand, rtol=1e-6)
+
+
+def test_initial_weights_are_within_their_ranges():
+    model = network(init_ranges=(0.01, 0.0))
+    first, last = (np.abs(linear.kernel[...]) for linear in model.linears)
+    assert 0 < first.max() <= 0.01 and last.max() == 0
+
+
+def test_gaussian_noise_takes_the_place_of_every_dropout():
+    model = network(noise="gaussian")
+    assert [type(d).__name__ for d in model.dropouts] == ["GaussianDropout"] * 2
+
+
+def test_penalties_reach_the_weights_alone_and_l1_comes_late():
+    penalty = mlp_parts.weight_penalty(l2=0.5, l1=0.25, l1_from=1)
+    params = {"kernel": jnp.array([[2.0, -4.0]]), "bias": jnp.array([8.0])}
+    grads = jax.tree.map(jnp.ones_like, params)
+    state = penalty.init(params)
+    first, state = penalty.update(grads, state, params)
+    second, _ = penalty.update(grads, state, params)
+    assert first["kernel"].tolist() == [[2.0, -1.0]] and first["bias"].tolist() == [1.0]
+    assert second["kernel"].tolist() == [[2.25, -1.25]] and second["bias"].tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("decay", "middle"), [("cosine", 0.505), ("linear", 0.505), ("inverse_time", 1 / 50.5)]
+)
+def test_a_learning_rate_ends_where_it_is_to(decay, middle):
+    at = mlp_parts.decayed(2.0, decay, updates=100, to=0.01, warm_up=0)
+    assert [float(at(n)) for n in (0, 50, 100)] == pytest.approx([2, 2 * middle, 0.02])
+    warm = mlp_parts.decayed(2.0, decay, updates=100, to=0.01, warm_up=10)
+    assert float(warm(0)) == pytest.approx(0.2) and float(warm(50)) == pytest.approx(float(at(50)))
+
+
+def test_max_norm_is_a_layer_each():
+    model = network()
+    params = nnx.state(model, nnx.Param)
+    optimizer = mlp_parts.optimizer(0.1, 0.9, max_norm=(0.5, 0.25), l2=0, l1=0, l1_from=0)
+    grads = jax.tree.map(jnp.ones_like, params)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    after = optax.apply_updates(params, updates)
+    for layer, c in ((0, 0.5), (1, 0.25)):
+        lengths = jnp.linalg.norm(after["linears"][layer]["kernel"][...], axis=0)
+        assert float(lengths.max()) == pytest.approx(c, rel=1e-5)
+
+
+def test_errors_of_averages_are_those_of_every_draw():
+    """Two passes of three are right on a case: an average of all is right, a single one 2 in 3."""
+    right, wrong = jnp.array([[0.9, 0.1]]), jnp.array([[0.2, 0.8]])
+    samples, y = jnp.stack([right, right, wrong]), jnp.array([0])
+    key = jax.random.key(0)
+    assert monte_carlo_figure11.draw_errors(key, samples, y, 3, 5).tolist() == [0] * 5
+    single = monte_carlo_figure11.draw_errors(key, samples, y, 1, 40)
+    assert set(single.tolist()) == {0.0, 100.0}  # 40 draws miss one of them once in 1e7
+
+
+def test_own_rows_are_all_that_a_run_sees():
+    x, y = jnp.arange(12.0).reshape(6, 2), jnp.arange(6)
+    seen = {}
+
+    class Loop:
+        def _replace(self, **functions):
+            seen.update(functions)
+
+        def epoch(self, state, data):
+            return data
+
+        evaluate = epoch
+
+    mlp_run.on_own_rows(Loop())
+    state = dataclasses.make_dataclass("State", ["hyper"])({"rows": jnp.array([4, 1])})
+    for function in seen.values():
+        found = function(state, {"train": (x, y), "test": (x, y)})
+        assert found["train"][1].tolist() == [4, 1] and len(found["test"][1]) == 6
+
+
+# Advice.
+
+CLEAR = {0.0: [5.0, 5.2], 0.5: [3.0, 3.2], 0.8: [7.0, 7.2]}
+
+
+def test_advice_names_the_best_rate_and_its_ties():
+    train = {0.0: [0.0, 0.0], 0.5: [0.0, 0.0], 0.8: [1.0, 1.2]}
+    assert rate_advice.advice(CLEAR, train, (10,)) == [
+        "use a rate of 0.5: validation error 3.10 ± 0.10 %"
+    ]
+    tied = {0.0: [3.0, 3.3], 0.5: [3.0, 3.2]}
+    lines = rate_advice.advice(tied, {r: [0.0, 0.0] for r in tied}, (10,))
+    assert "not told apart from it by 2 standard errors: 0" in lines
+    assert any("not shown to help: without it 3.15" in line for line in lines)
+
+
+def test_advice_warns_of_a_net_that_underfits_or_is_narrow():
+    train = {0.0: [0.0, 0.0], 0.5: [2.9, 3.0], 0.8: [7.0, 7.0]}
+    text = " ".join(rate_advice.advice(CLEAR, train, (100, 50)))
+    assert "underfits with dropout: training error 2.95" in text
+    assert "try 200-100 units" in text
+    train = {0.0: [5.0, 5.1], 0.5: [5.0, 5.0], 0.8: [7.0, 7.0]}
+    text = " ".join(rate_advice.advice(CLEAR, train, (100,)))
+    assert "does not overfit" in text and "units" not in text
+
+
+def test_own_data_are_checked(tmp_path):
+    def cases(**arrays):
+        path = tmp_path / "own.npz"
+        np.savez(path, **arrays)
+        return rate_advice.cases(rate_advice.Config(data="own", file=path))
+
+    x, y, _ = cases(x=np.zeros((6, 2, 3)), y=np.arange(6))
+    assert x.shape == (6, 6) and x.dtype == np.float32 and y.dtype == np.int32
+    for arrays, message in [
+        ({"x": np.zeros((6, 2))}, "needs x and y"),
+        ({"x": np.zeros((6, 2)), "y": np.arange(5)}, "a number of y a case"),
+        ({"x": np.zeros((2, 2)), "y": np.array([0.0, 1.0])}, "whole numbers"),
+        ({"x": np.zeros((2, 2)), "y": np.array([-1, 1])}, "whole numbers"),
+        ({"x": np.full((2, 2), np.nan), "y": np.arange(2)}, "not finite"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            cases(**arrays)
+    with pytest.raises(ValueError, match="not here"):
+        rate_advice.cases(rate_advice.Config(data="own"))
+
+
+# Choice on validation data, tables and figures, on made-up records.
+
+
+def write(folder, module, row, errors, *, budget="paper", updates=100_000, extra=None, **fields):
+    """A record of a row, as if it had been run."""
+    config = by_row(module, budget)[row]
+    config = dataclasses.replace(
+        config, budget=budget, updates=updates, seeds=len(errors), out=folder, **fields
+    )
+    held_out = "val_error" if config.validation else "test_error"
+    final = {held_out: errors, "train_error": [0.1] * len(errors), **(extra or {}).pop("final", {})}
+    result = {
+        "final": final,
+        "by_epoch": {held_out: [[2 * e, e] for e in errors]},
+        "extra": {"updates": updates, "evaluated_at": [updates // 2, updates], **(extra or {})},
+    }
+    name = NAMES[module]
+    return record.write(name, config, result, data_sha256="ab", wall_seconds=1, folder=folder)
+
+
+def test_a_row_takes_the_best_of_its_own_trials(tmp_path):
+    row = "dropout_relu_maxnorm_3x1024"
+    config = dataclasses.replace(by_row(mnist_table2)[row], budget="paper", updates=7, out=tmp_path)
+    assert study.chosen("mnist_table2", config) == config
+    more = dict(updates=7, validation=10_000)
+    write(tmp_path, mnist_table2, row, [1.3], learning_rate=0.2, **more)
+    write(tmp_path, mnist_table2, row, [1.1], learning_rate=0.05, max_norm=(3.2, 2, 2, 2), **more)
+    write(tmp_path, mnist_table2, row, [math.nan], learning_rate=0.4, **more)
+    write(tmp_path, mnist_table2, row, [0.1], learning_rate=0.3, updates=7)  # read the test set
+    write(tmp_path, mnist_table2, row, [0.2], learning_rate=0.3, updates=8, validation=10_000)
+    other = "dropout_relu_3x1024"
+    write(tmp_path, mnist_table2, other, [0.2], learning_rate=0.3, **more)
+    chosen = study.chosen("mnist_table2", config)
+    assert (chosen.learning_rate, chosen.max_norm) == (0.05, (3.2, 2, 2, 2))
+    assert dataclasses.replace(chosen, learning_rate=0.1, max_norm=config.max_norm) == config
+
+
+def test_flags_go_before_the_budget_and_an_unknown_row_is_named(tmp_path):
+    ours = mnist_table2.Study(out=tmp_path)
+    budget, grid = mnist_table2.BUDGETS["cpu"], mnist_table2.grid("cpu")
+    planned = study.planned(ours, budget, grid)
+    assert {c.row for c in planned} == set(budget.rows)
+    assert {(c.seeds, c.updates, c.budget) for c in planned} == {(3, 12_000, "cpu")}
+    ours = mnist_table2.Study(seeds=1, updates=5, rows=("dropout_relu_3x1024",))
+    (one,) = study.planned(ours, budget, grid)
+    assert (one.seeds, one.updates) == (1, 5)
+    with pytest.raises(ValueError, match="no row is called 'x'"):
+        study.planned(mnist_table2.Study(rows=("x",)), budget, grid)
+
+
+@pytest.mark.parametrize("name", paper_tables.TABLES)
+def test_without_records_a_table_says_so(tmp_path, name):
+    assert paper_tables.TABLES[name](tmp_path) == "*Not run yet.*"
+
+
+def test_a_table_puts_each_run_beside_its_published_number(tmp_path):
+    row, plain = "dropout_relu_maxnorm_3x1024", "standard_relu_maxnorm_3x1024"
+    path = write(tmp_path, mnist_table2, row, [1.1, 1.3])
+    write(tmp_path, mnist_table2, plain, [1.6, 1.8])
+    write(tmp_path, mnist_table2, row, [1.0], validation=10_000)
+    text = paper_tables.mnist_table2(tmp_path)
+    found = {r["row"]: r for r in rows(text)}
+    assert found[row]["published %"] == "1.06; 1.21 to 1.43 at 100k (Figure 4)"
+    assert found[row]["ours %"] == "1.20 ± 0.10"
+    assert found[row]["difference, s.e."] == "+0.14, +1.4"
+    assert found[row]["updates"] == "100 000" and found[row]["seeds"] == "2"
+    assert found[row]["settings"] == "best of 1 on validation"
+    assert found[plain]["settings"] == "set beforehand"
+    assert path.stem in found[row]["run"]
+    assert found["dropout_relu_maxnorm_2x8192"]["ours %"] == "not run"
+    assert found["dropout_relu_maxnorm_2x8192"]["published %"] == "0.95"
+    spread = math.hypot(0.1, 0.1)
+    assert f"0.50 ± {spread:.2f} ({0.5 / spread:.1f} standard errors) points lower" in text
+
+
+def test_the_curves_of_figures_9_and_10_stand_at_their_points(tmp_path):
+    write(tmp_path, rate_figure9, "n_fixed_0.9", [3.0, 3.2])
+    found = {r["row"]: r for r in rows(paper_tables.rate_figure9(tmp_path))}
+    assert found["n_fixed_0.9"]["published %"] == "3.19 ± 0.09"  # p = 0.1
+    assert found["pn_fixed_0"]["published %"] == "1.70 ± 0.12"
+    write(tmp_path, dataset_size_figure10, "dropout_100", [26.0, 27.0])
+    found = {r["row"]: r for r in rows(paper_tables.dataset_size_figure10(tmp_path))}
+    assert found["dropout_100"]["published %"] == "26.62 ± 2.72"
+    assert found["standard_100"]["published %"] == "22.84 ± 2.04"
+    assert found["dropout_100"]["network"] == "1024-1024-2048, 100 images"
+
+
+def test_figure_11_has_a_row_a_number_of_passes(tmp_path):
+    final = {"mc_error_1": [2.0, 2.2], "mc_error_3": [1.2, 1.4]}
+    extra = {"final": final, "sd_over_draws": {"1": [0.2, 0.2], "3": [0.1, 0.1]}}
+    row = "dropout_relu_maxnorm_3x1024"
+    write(tmp_path, monte_carlo_figure11, row, [1.0, 1.2], extra=extra)
+    scaling, one, three = rows(paper_tables.monte_carlo_figure11(tmp_path))
+    assert scaling["published %"] == "1.050" and scaling["ours %"] == "1.100 ± 0.100"
+    assert one["published %"] == "–" and three["published %"] == "1.281"
+
+
+def made_up(folder):
+    """A few records for every figure."""
+    for module, prefix in ((architectures_figure4, ""), (rate_figure9, ""),
+                           (dataset_size_figure10, "")):  # fmt: skip
+        for row in list(by_row(module))[:4]:
+            write(folder, module, prefix + row, [1.0, 1.2])
+    sds = {"1": [0.2, 0.2], "3": [0.1, 0.1]}
+    extra = {"final": {f"mc_error_{k}": [1.5, 1.6] for k in sds}, "sd_over_draws": sds}
+    write(folder, monte_carlo_figure11, "dropout_relu_maxnorm_3x1024", [1.0, 1.2], extra=extra)
+    packed = base64.b64encode(np.arange(64 * 16, dtype=np.int64).astype(np.int8).tobytes()).decode()
+    shown = {"filters": packed, **features_figures7_8.histograms(np.ones((3, 4)))}
+    for row, rate in (("standard", 0.0), ("dropout", 0.5)):
+        names = ("test_reconstruction", "mean_activity", "zero_percent")
+        result = {"final": dict.fromkeys(names, [1.0, 1.2, 1.4]), "extra": {"updates": 5, **shown}}
+        config = features_figures7_8.Config(row=row, rate=rate)
+        record.write("features_figures7_8", config, result, data_sha256="ab", wall_seconds=1,
+                     folder=folder)  # fmt: skip
+
+
+def test_figures_are_drawn_and_know_their_records(tmp_path):
+    made_up(tmp_path)
+    for name, drawing in paper_figures.FIGURES.items():
+        path = tmp_path / "figures" / name
+        drawing.draw(tmp_path, path)
+        assert path.stat().st_size > 5000
+        assert drawing.sources(tmp_path)
+    found = rows(paper_tables.features_figures7_8(tmp_path))
+    assert [r["mean activity, published"] for r in found] == ["2.0", "0.7"]
+
+
+def test_ours_and_the_paper_s_points_are_where_they_belong(tmp_path):
+    write(tmp_path, rate_figure9, "n_fixed_0.9", [3.0, 3.2])
+    write(tmp_path, rate_figure9, "n_fixed_0", [1.6, 1.8])
+    figure = Figure()
+    paper_figures.figure_9(paper_tables.reported(tmp_path, "rate_figure9"), figure)
+    lines = [container.lines[0] for container in figure.axes[0].containers]
+    theirs, ours = lines[0].get_xydata(), lines[1].get_xydata()
+    assert dict(theirs.tolist())[0.9] == 3.19
+    assert ours == pytest.approx(np.array([[0, 1.7], [0.9, 3.1]]))
+    assert len(figure.axes[1].containers) == 1  # no record with pn fixed
+
+
+# Quick runs.
+
+
+@pytest.fixture
+def small_images(monkeypatch):
+    monkeypatch.setattr(data, "load", lambda name, data_dir=None: images())
+    monkeypatch.setattr(study, "VALIDATION", 100)
+
+
+def launched(module, folder, *argv):
+    module.main(["--quick", "--seeds", "2", "--out", str(folder), *argv])
+    return record.read_all(module.__name__.removeprefix("experiments."), folder)
+
+
+def is_of(found, module, row):
+    """The record is of the row of the CPU grid, at the CPU budget."""
+    budget = module.BUDGETS["cpu"]
+    plan = {"budget": "cpu", "updates": budget.updates, "seeds": 2, "quick": True}
+    config = dataclasses.replace(by_row(module, "cpu")[row], **plan)
+    return found.config == record.recorded_config(config)
+
+
+@pytest.mark.parametrize("module", GRIDS, ids=NAMES.get)
+def test_a_command_runs_its_rows_once(small_images, tmp_path, monkeypatch, module):
+    """With training left out."""
+    seen = []
+
+    def run(config, checkpoint_dir):
+        seen.append(config)
+        return {"final": {"test_error": [1.0] * 2, "train_error": [0.5] * 2},
+                "extra": {"updates": 1}}  # fmt: skip
+
+    monkeypatch.setattr(module, "run", run)
+    row = list(by_row(module, "cpu"))[-1]
+    (found,) = launched(module, tmp_path, "--rows", row)
+    assert is_of(found, module, row) and len(seen) == 1
+    launched(module, tmp_path, "--rows", row)
+    assert len(seen) == 1  # the record is there
+
+
+def test_tuning_reads_validation_images_with_one_seed(small_images, tmp_path, monkeypatch):
+    def run(config, checkpoint_dir):
+        return {"final": {"val_error": [config.learning_rate], "train_error": [0.5]},
+                "extra": {"updates": 1}}  # fmt: skip
+
+    monkeypatch.setattr(gaussian_table10, "run", run)
+    gaussian_table10.main(["--tune", "--rows", "mnist_gaussian", "--out", str(tmp_path)])
+    found = record.read_all("gaussian_table10", tmp_path)
+    assert {r.config["learning_rate"] for r in found} == {0.05, 0.1, 0.2}
+    assert {(r.config["validation"], r.config["seeds"]) for r in found} == {(100, 1)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "row"),
+    [
+        (mnist_table2, "dropout_maxnorm_maxout_2x5x240"),
+        (regularizers_table9, "l2_kl_sparsity"),
+        (gaussian_table10, "mnist_gaussian"),
+        (monte_carlo_figure11, "dropout_relu_maxnorm_3x1024"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else NAMES[value],
+)
+def test_a_quick_run_leaves_the_record_of_its_row(small_images, tmp_path, module, row):
+    (found,) = launched(module, tmp_path, "--rows", row)
+    assert is_of(found, module, row)
+    assert found.extra["updates"] == found.extra["evaluated_at"][-1] == 2 * 4  # 400 images
+    assert {"test_error", "train_error"} <= set(found.final)
+    if module is monte_carlo_figure11:
+        assert {f"mc_error_{k}" for k in (1, 3, 5, 7)} <= set(found.final)
+
+
+@pytest.mark.slow
+def test_a_record_on_own_rows_runs_again_bit_for_bit(small_images, tmp_path, capsys):
+    (found,) = launched(dataset_size_figure10, tmp_path, "--rows", "dropout_100")
+    assert is_of(found, dataset_size_figure10, "dropout_100")
+    assert found.extra["updates"] == 2  # 100 of the 400 images
+    with pytest.raises(SystemExit) as stop:
+        rerun.main([str(found.path)])
+    assert stop.value.code == 0
+    assert "test_error: equal\ntrain_error: equal\n" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_features_are_recorded_for_both_arms(small_images, tmp_path, capsys):
+    dropped, plain = sorted(
+        launched(features_figures7_8, tmp_path), key=lambda r: -r.config["rate"]
+    )
+    assert (dropped.config["rate"], plain.config["rate"]) == (0.5, 0.0)
+    for r in (dropped, plain):
+        assert 0 <= r.final["zero_percent"][0] <= 100 and len(r.final["mean_activity"]) == 2
+        assert sum(r.extra["unit_means"]) == 32  # all hidden units
+        assert paper_figures.mosaic(r.extra["filters"]).size
+    assert "mean activity" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_rate_advice_sweeps_in_one_program(tmp_path, capsys, monkeypatch):
+    programs, make_train = [], rate_advice.train.make_train
+    monkeypatch.setattr(
+        rate_advice.train, "make_train", lambda *a, **k: programs.append(1) or make_train(*a, **k)
+    )
+    (found,) = launched(rate_advice, tmp_path, "--hidden", "16", "--rates", "0", "0.5")
+    assert programs == [1]
+    assert set(found.final) == {
+        f"{n}_{r}" for n in ("val_error", "train_error") for r in ("0", "0.5")
+    }
+    assert found.extra["advice"][0].startswith("use a rate of")
+    assert found.final["val_error_0"] != found.final["val_error_0.5"]
+    assert "validation error %" in capsys.readouterr().out
