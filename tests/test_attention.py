@@ -10,6 +10,9 @@ import dropout_jax as dj
 from dropout_jax.layers.attention import dot_product_attention
 from dropout_jax.noise.attention import attention_dropout
 
+# In the fast loop the contract and the doctests stand for these: they compile much.
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(4)
 WEIGHTS = jnp.ones((3, 4, 8, 16))  # that two masks of it are equal has probability 2^-128
 

@@ -19,7 +19,7 @@ from thresholds import assert_binomial
 import dropout_jax as dj
 from dropout_jax import layers
 
-pytestmark = pytest.mark.compare
+pytestmark = [pytest.mark.compare, pytest.mark.slow]
 
 KEY = jax.random.key(11)
 RATES = [0.2, 0.5]

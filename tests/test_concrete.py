@@ -11,6 +11,9 @@ from thresholds import assert_binomial, assert_normal
 
 from dropout_jax.noise.concrete import concrete_dropout, concrete_kl
 
+# In the fast loop the contract and the doctests stand for these: they compile much.
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 DRAWS = 2**16
 # The false-alarm rate of each statistical test here. The noise is bounded by 1 / (1 - r) <= 4, and

@@ -23,6 +23,9 @@ from experiments import (
     sparse_variational,
 )
 
+# In the fast loop the contract and the doctests stand for these: they compile much.
+pytestmark = pytest.mark.slow
+
 SIZES = (16, 32, 32, 10)
 METHODS = get_args(members.Method)
 

@@ -27,6 +27,9 @@ from dropout_jax.layers.sharing import (
 )
 from dropout_jax.layers.zoneout import Zoneout
 
+# In the fast loop the contract and the doctests stand for these: they compile much.
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(3)
 BATCH = 64  # that two draws of a case are equal by chance has probability 2^-64 or less
 

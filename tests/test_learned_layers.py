@@ -18,6 +18,9 @@ from dropout_jax.noise.concrete import concrete_dropout, concrete_kl
 from dropout_jax.noise.sparse import sparse_dense, sparse_kl, sparse_log_alpha
 from dropout_jax.noise.variational import variational_dropout, variational_kl
 
+# In the fast loop the contract and the doctests stand for these: they compile much.
+pytestmark = pytest.mark.slow
+
 X = jnp.linspace(0.5, 2, 12).reshape(3, 4)
 
 

@@ -13,6 +13,9 @@ from scipy.special import log_softmax, rel_entr
 import dropout_jax as dj
 from dropout_jax import losses, train
 
+# In the fast loop the contract and the doctests stand for these: they compile much.
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).normal(size=(3, 4))
 Y = np.array([0, 2, 1])

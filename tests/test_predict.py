@@ -14,6 +14,9 @@ from thresholds import assert_chi_square, assert_normal
 import dropout_jax as dj
 from dropout_jax import moments, predict
 
+# In the fast loop the contract and the doctests stand for these: they compile much.
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 FALSE_ALARM = 1e-8  # of each statistical assertion here
 

@@ -14,6 +14,9 @@ import dropout_jax as dj
 from dropout_jax import rates, runs, train
 from dropout_jax.layers.scheduled import ScheduledDropout
 
+# In the fast loop the contract and the doctests stand for these: they compile much.
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 STEPS = np.array([0, 1, 3, 50, 99, 100, 101, 10**6])
 

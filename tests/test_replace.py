@@ -12,6 +12,9 @@ from dropout_jax.layers.attention import dot_product_attention
 from dropout_jax.layers.dropout import Dropout
 from dropout_jax.layers.replace import replace_dropout
 
+# In the fast loop the contract and the doctests stand for these: they compile much.
+pytestmark = pytest.mark.slow
+
 
 class Block(nnx.Module):
     """A transformer block as users of Flax write it."""

@@ -10,6 +10,9 @@ from thresholds import assert_binomial
 from dropout_jax.dropout import dropout_unscaled
 from dropout_jax.noise.standout import standout, standout_mean
 
+# In the fast loop the contract and the doctests stand for these: they compile much.
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 X = jnp.linspace(0.5, 2, 12).reshape(3, 4)
 A = jnp.linspace(-3, 3, 12).reshape(3, 4)

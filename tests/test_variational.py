@@ -14,6 +14,9 @@ import dropout_jax as dj
 from dropout_jax.noise.sparse import sparse_dense, sparse_kl, sparse_log_alpha, sparse_mask
 from dropout_jax.noise.variational import variational_dense, variational_dropout, variational_kl
 
+# In the fast loop the contract and the doctests stand for these: they compile much.
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (3, 5))
 KERNEL = jax.random.normal(jax.random.key(2), (5, 4))
