@@ -8,8 +8,8 @@ and 1024.
 Selection: none by the error; --tune compares learning rates a row, on validation data.
 
 Command: python -m experiments.architectures_figure4
-Time at --budget cpu, on one core: 30 minutes (6000 updates, 3 seeds, 12 rows).
-Expected: the two groups do not part at the CPU budget, 10 epochs: in the paper they overlap until
+Estimate at --budget cpu, on one core: 30 minutes (6000 updates, 3 seeds, 12 rows).
+Forecast: the two groups do not part at the CPU budget, 10 epochs: in the paper they overlap until
 20 000 updates. At --budget paper they part by 0.5 points or more.
 """
 

@@ -13,7 +13,6 @@ Expected: `concrete/...` in experiments/paper.py; no full run has been made.
 """
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,7 @@ from flax import nnx
 import dropout_jax as dj
 from dropout_jax import layers, predict, train
 from dropout_jax._typing import Array
-from experiments import arms, common, record
+from experiments import arms, common, once, record
 
 # Examples: updates in the notebook, where an epoch's last batch is what is left over.
 UPDATES = {10: 2000, 25: 2000, 50: 1500, 100: 1000, 1000: 1000, 10_000: 1000}
@@ -158,24 +157,6 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     return {"final": final, "extra": {"updates": int(losses[0].size), "epochs": epochs}}
 
 
-def record_of(config: Config) -> record.Record:
-    """The record of a config: the one that is there, or of a new run; no data file is read."""
-    found = record.find("concrete_synthetic", config, config.out) if config.resume else None
-    if found:
-        return found
-    start = time.perf_counter()
-    result = run(config)
-    path = record.write(
-        "concrete_synthetic",
-        config,
-        result,
-        data_sha256=None,
-        wall_seconds=time.perf_counter() - start,
-        folder=config.out,
-    )
-    return record.read(path)
-
-
 def configs(study: Study) -> list[Config]:
     """A run for each number of examples, with the updates of the notebook."""
     unknown = sorted(set(study.examples) - set(UPDATES))
@@ -191,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with common.user_errors():
         rows = []
         for config in configs(study):
-            found = record_of(config)
+            found = once.record_of("concrete_synthetic", config, run)
             rows.append([config.examples, *(record.plus_minus(v) for v in found.final.values())])
             print(f"N = {config.examples}: {found.path.name}", flush=True)
         print(common.text_table(["N", *found.final], rows))

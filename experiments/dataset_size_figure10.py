@@ -9,8 +9,8 @@ of the draw; both arms draw the same. As many updates for every size.
 Selection: none by the error; --tune compares learning rates a row, on validation data.
 
 Command: python -m experiments.dataset_size_figure10
-Time at --budget cpu, on one core: 32 minutes (6000 updates, 5 seeds, 12 rows).
-Expected: the crossover at or below 1000 images, and lower errors than the paper's at small sizes:
+Estimate at --budget cpu, on one core: 32 minutes (6000 updates, 5 seeds, 12 rows).
+Forecast: the crossover at or below 1000 images, and lower errors than the paper's at small sizes:
 its 10.6 % at 1000 is not what a well-trained net makes (6 to 8 %).
 """
 

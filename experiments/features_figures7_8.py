@@ -10,8 +10,8 @@ images, none dropped; the pictures are of seed 0.
 Selection: none.
 
 Command: python -m experiments.features_figures7_8
-Time at --budget cpu, on one core: 8 minutes (30 000 updates, 3 seeds, both arms).
-Expected: lower mean activity and a larger share of zeros with dropout.
+Estimate at --budget cpu, on one core: 8 minutes (30 000 updates, 3 seeds, both arms).
+Forecast: lower mean activity and a larger share of zeros with dropout.
 """
 
 import base64

@@ -7,8 +7,8 @@ have all other settings alike, max-norm and learning rate too.
 Selection: --tune compares learning rates for each arm on the last 10 000 training images.
 
 Command: python -m experiments.gaussian_table10
-Time at --budget cpu, on one core: 32 minutes (12 000 updates, 10 seeds, both arms); --tune 10.
-Expected at the CPU budget: 1.4 to 1.6 % for both. Nobody has published a second 0.95 %: not to
+Estimate at --budget cpu, on one core: 32 minutes (12 000 updates, 10 seeds, both arms); --tune 10.
+Forecast at the CPU budget: 1.4 to 1.6 % for both. Nobody has published a second 0.95 %: not to
 reach it at --budget paper would be a finding.
 """
 

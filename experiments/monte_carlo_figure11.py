@@ -10,8 +10,8 @@ a hundred times; sd over these draws, standard error over networks. The pool is 
 Selection: none; --tune as in mnist_table2.
 
 Command: python -m experiments.monte_carlo_figure11
-Time at --budget cpu, on one core: 18 minutes (12 000 updates, 3 seeds, 300 passes each).
-Expected: at k = 1 the error of a sub-network, several times that of the whole; the curve meets
+Estimate at --budget cpu, on one core: 18 minutes (12 000 updates, 3 seeds, 300 passes each).
+Forecast: at k = 1 the error of a sub-network, several times that of the whole; the curve meets
 weight scaling between k = 20 and 100.
 """
 

@@ -18,7 +18,7 @@ def record_of(
 
     Args:
       experiment: the name of its module.
-      config: a `Common` whose field `data` names a data set.
+      config: a `Common`; its field `data`, where it has one, names the data set that it reads.
       run: (config, folder for checkpoints) -> a result, as `record.write` takes it.
     """
     found = record.find(experiment, config, config.out) if config.resume else None
@@ -28,13 +28,14 @@ def record_of(
     if not config.resume:
         shutil.rmtree(checkpoints, ignore_errors=True)
     start = time.perf_counter()
-    digest = data.load(config.data, config.data_dir).sha256
+    name = getattr(config, "data", None)
+    digest = name and {name: data.load(name, config.data_dir).sha256}
     result = run(config, checkpoints)
     path = record.write(
         experiment,
         config,
         result,
-        data_sha256={config.data: digest},
+        data_sha256=digest,
         wall_seconds=time.perf_counter() - start,
         folder=config.out,
     )

@@ -11,8 +11,8 @@ the change of the learning rate within a few updates.
 Selection: none. The epochs were chosen by the authors, on the last 10 000 training images.
 
 Command: python -m experiments.pylearn2_recipe    (--resume goes on after an interruption)
-Time: 264 000 updates take 40 minutes a seed on one core, two hours in all; minutes on a GPU.
-Expected: 1.05 to 1.10 %.
+Estimate: 264 000 updates take 40 minutes a seed on one core, two hours in all.
+Forecast: 1.05 to 1.10 %.
 """
 
 import dataclasses

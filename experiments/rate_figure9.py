@@ -11,8 +11,8 @@ and max-norm with the paper's one c, which in our convention is (1 - rate) c. On
 Selection: none by the error of a rate; --tune compares learning rates a row, on validation data.
 
 Command: python -m experiments.rate_figure9
-Time at --budget cpu, on one core: 30 minutes (10 000 updates, 3 seeds, 20 rows).
-Expected: a U in both panels. At the CPU budget its floor is near 2.7 % and its ends at or above
+Estimate at --budget cpu, on one core: 30 minutes (10 000 updates, 3 seeds, 20 rows).
+Forecast: a U in both panels. At the CPU budget its floor is near 2.7 % and its ends at or above
 3.2 %; a train error over 1 % at a rate of 0.9.
 """
 

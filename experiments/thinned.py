@@ -8,8 +8,8 @@ a cosine. The last epoch is reported. `--study tune` compares learning rates and
 10 000 training images; the learning rates below are those that it chose.
 
 Command: python -m experiments.thinned --study compare    (also tune, life, block, headline)
-Expected: at 100 epochs 1.24 % thinned and 1.25 % element-wise, five seeds each, in about 20 and 65
-minutes of one core; times that can be compared are those of `scripts/benchmark --suites thin`.
+Expected: at 100 epochs 1.24 % thinned and 1.25 % element-wise, five seeds each, in 28 and 85 minutes
+of one core that other work shared; times to compare are those of `scripts/benchmark --suites thin`.
 """
 
 import dataclasses

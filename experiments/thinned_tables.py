@@ -90,10 +90,10 @@ def catch_up(records: Sequence[Record], times: dict[str, float]) -> str:
         first = next((epoch for epoch, error in curve(r) if error <= round(aim, 9)), None)
         whole = times[key(r)] * r.config["epochs"] / (times[LIBRARY[ELEMENT]] * epochs)
         if first is None:
-            text += f", which it does not reach in {whole:.2f} of its time"
+            text += f", which its test curve does not reach in {whole:.2f} of the time"
         else:
             share = times[key(r)] * first / (times[LIBRARY[ELEMENT]] * epochs)
-            text += f", which it reaches after {share:.2f} of its time (epoch {first})"
+            text += f", which its test curve reaches after {share:.2f} of the time (epoch {first})"
         sentences.append(text)
     return "; ".join(sentences) + "."
 

@@ -73,12 +73,12 @@ def test_when_a_method_catches_up_is_told_in_units_of_the_others_time(results):
     text = thinned_tables.table(results)
     assert (
         "no dropout: last test error 0.40 ± 0.14 points above element-wise dropout's, "
-        "which it does not reach in 1.00 of its time"
+        "which its test curve does not reach in 1.00 of the time"
     ) in text
     # At epoch 5 of 10, in a quarter of the time an update.
     assert (
         "last test error 0.10 ± 0.14 points below element-wise dropout's, "
-        "which it reaches after 0.12 of its time (epoch 5)"
+        "which its test curve reaches after 0.12 of the time (epoch 5)"
     ) in text
 
 
