@@ -71,10 +71,6 @@ class Config(common.Common):
     """how many training images each run draws for itself, by its seed; None for all"""
     validation: int = 0
     """training images set aside: report the error on the last so many, not on the test set"""
-    thin_steps: int | None = None
-    """updates in the life of a sub-network; None: element-wise dropout"""
-    thin_block: int = 16
-    """units of a sub-network that are kept or dropped together"""
     evaluations: int = 20
     """how often the held-out error is taken"""
 
@@ -188,7 +184,6 @@ def loop_of(config: Config, inputs: int, updates: int) -> tuple[train.Build, tra
         optimizer,
         batch_size=config.batch_size,
         loss=mlp_parts.objective(config.kl_sparsity, config.sparsity_target),
-        thin=dj.Thin(config.thin_steps, config.thin_block) if config.thin_steps else None,
     )
     return build, loop
 
