@@ -147,10 +147,12 @@ def _fold_traced(word, rate: Array) -> Array:
 
 def _compare_lanes(word, rate: Array) -> Array:
     """The same decisions for rates (*lead, words, lanes): the fraction of each lane is compared."""
-    k, threshold, decision = _plan_traced(word, rate)
+    drawn = [word(i) for i in range(MAX_DEPTH + 1)]
+    words = materialised(lambda: jnp.stack(drawn), (len(drawn), *drawn[0].shape), *drawn)
+    k, threshold, decision = _plan_traced(lambda i: words[i], rate)
     fraction, lane = jnp.zeros(rate.shape, jnp.uint32), lanes(rate.ndim)
     for i in range(MAX_DEPTH):
-        fraction = fraction << 1 | ~word(i)[..., None] >> lane & 1
+        fraction = fraction << 1 | ~words[i][..., None] >> lane & 1
     fraction >>= (MAX_DEPTH - k).astype(jnp.uint32)
     drop = (fraction < threshold) | (fraction == threshold) & decision
     return pack(drop | (rate >= 1))
@@ -180,11 +182,11 @@ def lanes(ndim: int) -> Array:
     return lax.broadcasted_iota(jnp.uint32, (1,) * (ndim - 1) + (LANES,), ndim - 1)
 
 
-def _materialised(draw, shape: tuple[int, ...], *inputs: Array) -> Array:
-    """The drawn words in memory, once.
+def materialised(draw, shape: tuple[int, ...], *inputs: Array) -> Array:
+    """The words `draw()` of `shape` in memory, once; `inputs` are the arrays that it reads.
 
-    XLA would otherwise recompute the fold for each of the 32 lanes that read a word. Its CPU
-    backend fuses through an optimisation barrier, and stops at a conditional.
+    XLA would otherwise compute a word again for each of the 32 lanes that read it. Its CPU backend
+    fuses through an optimisation barrier, and stops at a conditional.
     """
 
     def never():
@@ -222,12 +224,12 @@ def keep_words(key: Key, rate: Rate, shape: tuple[int, ...]) -> Array:
         rate = np.float32(rate)
         if rate in (0, 1):
             return jnp.full(words, _ALL if rate == 0 else 0, jnp.uint32)
-        return _materialised(
+        return materialised(
             lambda: ~_fold_static(_word_source(key, words), rate), words, jax.random.key_data(key)
         )
     rate = _rate_of_lanes(jnp.asarray(rate, jnp.float32), shape)
     draw = _fold_traced if rate.shape[-1] == 1 else _compare_lanes
-    return _materialised(
+    return materialised(
         lambda: ~jnp.broadcast_to(draw(_word_source(key, words), rate), words),
         words,
         jax.random.key_data(key),

@@ -231,7 +231,7 @@ def words_drawn(monkeypatch, rate, shape):
         return count
 
     monkeypatch.setattr(bits, "_word_source", counting)
-    monkeypatch.setattr(bits, "_materialised", lambda draw, *_: draw())
+    monkeypatch.setattr(bits, "materialised", lambda draw, *_: draw())
     bits.keep_words(jax.random.key(0), rate, shape)
     return dict(asked)
 

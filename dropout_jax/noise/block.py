@@ -124,17 +124,31 @@ def seed_rate(rate: Rate, sides: tuple[int, ...], block_size: int) -> Rate:
     return jnp.where(rate < 1, gamma, 1)  # in float32 a share just under 1 rounds to it
 
 
+def _windows(kept, axis, size):
+    """The AND of every window of `size` along `axis` that touches the array, by shifted copies."""
+    width = [(size - 1, size - 1) if a == axis else (0, 0) for a in range(kept.ndim)]
+    padded = jnp.pad(kept, width, constant_values=np.invert(np.zeros((), kept.dtype)))
+    count = kept.shape[axis] + size - 1
+    shifts = [lax.slice_in_dim(padded, i, i + count, axis=axis) for i in range(size)]
+    return functools.reduce(lax.bitwise_and, shifts)
+
+
 @functools.partial(jax.jit, static_argnums=2)
 @functools.partial(jax.checkpoint, static_argnums=2)  # keeps the seeds' bits, not the mask
 def _drop(x, seeds, block_size):
     # Where lanes are channels only, words are joined instead of elements: a 32nd of the work.
     packed = seeds.drawn[-1] % bits.LANES == 0
     kept = seeds.words if packed else seeds.unpack()
-    for axis in range(1, x.ndim - 1):
-        window = tuple(block_size if a == axis else 1 for a in range(x.ndim))
-        padding = [(w - 1, w - 1) for w in window]
-        everything = np.invert(np.zeros((), kept.dtype))
-        kept = lax.reduce_window(kept, everything, lax.bitwise_and, window, (1,) * x.ndim, padding)
+    spatial = range(1, x.ndim - 1)
+
+    def joined():
+        return functools.reduce(lambda kept, axis: _windows(kept, axis, block_size), spatial, kept)
+
+    if packed:  # each word is read for 32 elements
+        grown = [n + (block_size - 1) * (a in spatial) for a, n in enumerate(kept.shape)]
+        kept = bits.materialised(joined, tuple(grown), kept)
+    else:
+        kept = joined()
     drawn = (*kept.shape[:-1], seeds.drawn[-1])
     count = jnp.sum(lax.population_count(kept) if packed else kept, dtype=jnp.uint32)
     mask = masks.PackedMask(kept, drawn, drawn) if packed else kept
