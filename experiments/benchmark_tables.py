@@ -179,6 +179,27 @@ def family(rows: list[Row]) -> str:
     return f"{markdown(header, body)}\n\n{note}"
 
 
+def transformer(rows: list[Row]) -> str:
+    """A training step of a Flax transformer block, its dropout replaced."""
+    flax = next(r for r in rows if r["library"] == FLAX)
+    header = [
+        "dropout",
+        "× time with flax.nnx.Dropout",
+        "× time without dropout",
+        "IQR",
+        "median ms",
+    ]
+    body = [
+        [TRANSFORMER[r["library"]], f"{1 / r['speedup_over_flax_nnx']:.2f}",
+         f"{r['ratio_to_floor']:.2f}", f"{r['ratio_to_floor_iqr']:.2f}",
+         f"{r['median_us'] / 1000:.1f}"]
+        for r in rows
+    ]  # fmt: skip
+    batch, length, width = flax["shape"]
+    note = f"Batch {batch}, {length} positions, width {width}, rate {flax['rate']:g}, float32."
+    return f"{markdown(header, body)}\n\n{note}"
+
+
 def _times(by_dtype, dtype, column):
     ratio = by_dtype[dtype][column] if dtype in by_dtype else None
     return "–" if ratio is None else f"{ratio:.2f}"
@@ -191,6 +212,12 @@ def _thin_aim(hidden: str, batch: int, arithmetic: float) -> str:
 
 
 THINNED = "thin 10/16"
+TRANSFORMER = {
+    "no dropout": "none",
+    FLAX: "flax.nnx",
+    OURS: "after `layers.replace_dropout(model)`",
+    "dropout_jax, attention too": "and with `layers.dot_product_attention`",
+}
 FAMILY_FLOORS = ("dropout", "x * normal")
 TITLES = {
     "masks": "Applying dropout, many applications chained in one program, medians",
@@ -199,6 +226,7 @@ TITLES = {
     "thin": "An update inside a training epoch, thinned: 10 updates a life, blocks of 16, rates 0.2 "
     "and 0.5, max-norm, float32; medians, beside the same net without dropout",
     "family": "The family's forward pass, chained, medians, beside dropout with as many decisions",
+    "transformer": "A training step of a Flax transformer block, chained, medians",
 }
 SUITES: dict[str, Callable[[list[Row]], str]] = {
     "masks": masks,
@@ -206,6 +234,7 @@ SUITES: dict[str, Callable[[list[Row]], str]] = {
     "train_step": train_step,
     "thin": thin,
     "family": family,
+    "transformer": transformer,
 }
 
 

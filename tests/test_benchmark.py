@@ -1,6 +1,8 @@
 """The benchmark's machinery: its rows, its residual bits, and that it measures what it says."""
 
+import itertools
 import json
+from typing import get_args
 
 import contract
 import jax
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import benchmark_tables, timing
-from experiments.benchmark import backward, family, libraries, suites, thin
+from experiments.benchmark import backward, family, libraries, suites, thin, transformer
 from experiments.benchmark.__main__ import SUITES, Config, main, make_plan
 
 PEERS = ("flax.nnx", "flax.linen", "haiku", "equinox", "keras")
@@ -241,6 +243,30 @@ def test_the_family_s_table_shows_members_and_no_floors():
     assert "at most 1.2 times" in table
 
 
+def test_the_transformer_s_variants_differ_in_who_drops_and_in_nothing_else():
+    x = jax.random.normal(jax.random.key(1), (2, 8, 16))
+    blocks = {name: transformer.block(name, 16) for name in get_args(transformer.Variant)}
+    trained = {name: block(x) for name, block in blocks.items()}
+    assert all(jnp.any(trained[a] != trained[b]) for a, b in itertools.combinations(trained, 2))
+    for block in blocks.values():
+        block.eval()
+        np.testing.assert_allclose(block(x), trained["no dropout"], rtol=1e-5, atol=1e-6)
+
+
+def test_the_transformer_s_table_is_relative_to_flax():
+    def row(library, floor, speedup):
+        ratios = {"ratio_to_floor": floor, "ratio_to_floor_iqr": 0.5, "median_us": 2000}
+        case = {"library": library, "shape": [2, 8, 16], "rate": 0.1}
+        return case | ratios | {"speedup_over_flax_nnx": speedup}
+
+    table = benchmark_tables.transformer([row("flax.nnx", 2, 1), row("dropout_jax", 1, 2)])
+    assert table.splitlines()[2:4] == [
+        "| flax.nnx | 1.00 | 2.00 | 0.50 | 2.0 |",
+        "| after `layers.replace_dropout(model)` | 0.50 | 1.00 | 0.50 | 2.0 |",
+    ]
+    assert "width 16" in table
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_suite_has_a_row_for_every_library_and_case(suite):
@@ -253,6 +279,7 @@ def test_a_suite_has_a_row_for_every_library_and_case(suite):
         "train_step": [(n, "chained") for n in names],
         "thin": [(n, "chained") for more in THINNED for n in (*ARMS, *more)],
         "family": [(n, "chained") for group in family.GROUPS for n in in_group(group)],
+        "transformer": [(n, "chained") for n in get_args(transformer.Variant)],
     }[suite]
     assert [(row["library"], row["mode"]) for row in rows] == expected
     for row in rows:

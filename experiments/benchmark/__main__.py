@@ -15,22 +15,24 @@ from experiments import benchmark
 from experiments.benchmark import libraries, report, suites
 from experiments.benchmark.family import family
 from experiments.benchmark.thin import thin
+from experiments.benchmark.transformer import transformer
 from experiments.common import cli, user_errors
 from experiments.provenance import command, provenance
 
-Suite = Literal["masks", "grad", "train_step", "thin", "family"]
+Suite = Literal["masks", "grad", "train_step", "thin", "family", "transformer"]
 SUITES = {
     "masks": suites.masks,
     "grad": suites.grad,
     "train_step": suites.train_step,
     "thin": thin,
     "family": family,
+    "transformer": transformer,
 }
 
 
 @dataclass(frozen=True)
 class Config:
-    suites: tuple[Suite, ...] = ("masks", "grad", "train_step", "thin", "family")
+    suites: tuple[Suite, ...] = ("masks", "grad", "train_step", "thin", "family", "transformer")
     """what to measure"""
     sizes: tuple[str, ...] = ()
     """arrays of masks and grad, such as 128x1024; not given: three sizes, four on a GPU"""

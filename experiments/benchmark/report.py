@@ -53,15 +53,15 @@ def _joined(mark, values):
 def write(suite: str, rows: Sequence[Row], provenance: dict[str, Any], out: Path) -> None:
     """Write `out`/<suite>.json, strict JSON with a line a row, and <suite>.png beside it.
 
-    Thinned training has no such picture: its times are drawn beside its errors, by the study. Nor
-    has the family, whose members have other floors.
+    Only where libraries are compared: thinned training is drawn beside its errors, by the study,
+    and the family's members have other floors.
     """
     out.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(_rounded(row), allow_nan=False) for row in rows)
     head = json.dumps({"suite": suite, "provenance": provenance}, allow_nan=False, indent=1)
     text = head.removesuffix("\n}") + f',\n "rows": [\n{lines}\n]\n}}\n'
     (out / f"{suite}.json").write_text(text, encoding="utf-8")
-    if suite not in ("thin", "family"):
+    if suite in ("masks", "grad", "train_step"):
         picture(rows).savefig(out / f"{suite}.png", dpi=110)
 
 

@@ -38,6 +38,7 @@ class Plan(NamedTuple):
     matrix: tuple[int, ...] = (1024, 1024)
     image: tuple[int, ...] = (16, 32, 32, 64)
     attention: tuple[int, ...] = (8, 8, 128, 128)
+    block: tuple[int, int, int] = (16, 128, 256)  # batch, sequence, width
 
 
 QUICK = Plan(
@@ -58,6 +59,7 @@ QUICK = Plan(
     matrix=(16, 64),
     image=(2, 8, 8, 4),
     attention=(2, 2, 8, 8),
+    block=(2, 8, 16),
 )
 
 
@@ -70,10 +72,10 @@ def masks(libraries: Libraries, plan: Plan) -> Iterator[Row]:
         programs = {name: timing.chained(step, x) for name, step in steps.items()}
         if jax.default_backend() == "gpu":
             programs[COPY] = timing.copies(x)
-        yield from _rows(case | {"mode": "chained"}, programs, libraries, plan)
+        yield from timed_rows(case | {"mode": "chained"}, programs, libraries, plan)
         if case["rate"] in plan.single_call_rates:
             programs = {name: timing.single_call(step, x) for name, step in steps.items()}
-            yield from _rows(case | {"mode": "single_call"}, programs, libraries, plan)
+            yield from timed_rows(case | {"mode": "single_call"}, programs, libraries, plan)
 
 
 def grad(libraries: Libraries, plan: Plan) -> Iterator[Row]:
@@ -84,7 +86,7 @@ def grad(libraries: Libraries, plan: Plan) -> Iterator[Row]:
             name: timing.chained(forward_and_backward(step), x)
             for name, step in _steps(libraries, case["rate"]).items()
         }
-        for row in _rows(case | {"mode": "chained"}, programs, libraries, plan):
+        for row in timed_rows(case | {"mode": "chained"}, programs, libraries, plan):
             apply = libraries[row["library"]].apply
             yield row | {"residual_bits": residual_bits(apply, case["dtype"], case["rate"])}
 
@@ -104,7 +106,7 @@ def train_step(libraries: Libraries, plan: Plan) -> Iterator[Row]:
         "rate": [INPUT_RATE, HIDDEN_RATE],
         "mode": "chained",
     }
-    yield from _rows(case, programs, libraries, plan)
+    yield from timed_rows(case, programs, libraries, plan)
 
 
 def _cases(suite: str, plan: Plan, rates) -> Iterator[tuple[Row, jax.Array]]:
@@ -122,7 +124,7 @@ def _steps(libraries: Libraries, rate: float) -> dict[str, Callable]:
     }
 
 
-def _rows(case: Row, programs, libraries: Libraries, plan: Plan) -> Iterator[Row]:
+def timed_rows(case: Row, programs, libraries: Libraries, plan: Plan) -> Iterator[Row]:
     """Time the programs, of which the first is the floor, and describe each."""
     base = next(iter(programs))
     samples = timing.measure(
