@@ -22,7 +22,8 @@ def table(results: Path) -> str:
     parts = [f"{TITLES[name]}\n\n{errors(runs[name], times)}" for name in TITLES if name in runs]
     if "compare" in runs:
         parts.insert(1, catch_up(runs["compare"], times))
-    return "\n\n".join([part for part in [*parts, settings(runs.get("tune", []))] if part])
+    parts += [noise(results), settings(runs.get("tune", []))]
+    return "\n\n".join([part for part in parts if part])
 
 
 TITLES = {
@@ -96,6 +97,30 @@ def catch_up(records: Sequence[Record], times: dict[str, float]) -> str:
             text += f", which its test curve reaches after {share:.2f} of the time (epoch {first})"
         sentences.append(text)
     return "; ".join(sentences) + "."
+
+
+def noise(results: Path) -> str:
+    """What masks that are shared do to the noise of the gradient."""
+    parts = []
+    for r in record.newest(record.read_all("thinned_noise", results)):
+        noises = {n.removeprefix("noise_"): v for n, v in r.final.items() if n.startswith("noise_")}
+        rows = []
+        for life, values in noises.items():
+            pairs = zip(values, noises[ELEMENT], strict=True)
+            to_signal = zip(values, r.final[f"signal_{life}"], strict=True)
+            rows.append([
+                NAMES.get(life, f"thinned, {life} updates a life, blocks of {r.config['block']}"),
+                record.plus_minus([a / b for a, b in pairs], 1),
+                record.plus_minus([a / b for a, b in to_signal], 3),
+                len(values), link(r.path),
+            ])  # fmt: skip
+        header = ["method", "noise / element-wise noise", "noise / signal", "seeds", "run"]
+        title = (
+            f"The noise that masks give the mean gradient of {r.config['window']} updates (its "
+            "variance, summed over the weights), weights fixed:"
+        )
+        parts.append(f"{title}\n\n{markdown(header, rows)}")
+    return "\n\n".join(parts)
 
 
 def settings(records: Sequence[Record]) -> str:
