@@ -95,8 +95,12 @@ def convnet(results: Path) -> str:
     if not records:
         return NOT_RUN
     header = ["dropout of feature maps", "of the dense layer", "test error %", "train error %",
-              "change from none", "training images", "seeds", "device", "run"]  # fmt: skip
-    records.sort(key=lambda r: (str(_alike(r)), r.config["dense_rate"], r.config["maps"] != "none"))
+              "change from none", "training images (epochs)", "seeds", "device", "run"]  # fmt: skip
+    records.sort(
+        key=lambda r: (
+            -r.config["examples"], str(_alike(r)), r.config["dense_rate"], r.config["maps"] != "none"
+        )
+    )  # fmt: skip
     rows = []
     for r in records:
         none = [p for p in records if _alike(p) == _alike(r) and not _dropped(p)]
@@ -106,7 +110,8 @@ def convnet(results: Path) -> str:
             f"{r.config['dense_rate']:g}" if r.config["dense_rate"] else "none",
             *(record.plus_minus(r.final[name]) for name in ("test_error", "train_error")),
             _change(r, none[0]) if none and _dropped(r) else "–",
-            r.config["examples"], len(r.final["test_error"]), device(r), link(r.path),
+            f"{r.config['examples']} ({r.config['epochs']})",
+            len(r.final["test_error"]), device(r), link(r.path),
         ])  # fmt: skip
     return markdown(header, rows)
 
