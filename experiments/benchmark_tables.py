@@ -174,7 +174,7 @@ def family(rows: list[Row]) -> str:
         f"Aim: at most {AIM_FAMILY} times dropout with the same `broadcast_dims`. It is out of "
         "reach where the law needs a logarithm or a Gaussian number an element: there the last "
         "columns show the time beside that of one multiplication by `jax.random.normal`. "
-        "`standout` has a probability of its own for every element, and `dropout` one for all."
+        "`standout` computes and compares a probability for every element, `dropout` one for all."
     )
     return f"{markdown(header, body)}\n\n{note}"
 
@@ -184,7 +184,7 @@ def transformer(rows: list[Row]) -> str:
     flax = next(r for r in rows if r["library"] == FLAX)
     header = [
         "dropout",
-        "× time with flax.nnx.Dropout",
+        "× time with flax.nnx",
         "× time without dropout",
         "IQR",
         "median ms",

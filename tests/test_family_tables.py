@@ -80,7 +80,7 @@ def test_sparse_variational_dropout_stands_under_the_published_row(tmp_path):
 def arm(folder, maps, maps_rate, dense_rate, errors, **more):
     config = {"maps": maps, "maps_rate": maps_rate, "dense_rate": dense_rate, "seeds": 2, **more}
     final = {"test_error": errors, "train_error": [0.0, 0.0]}
-    return write(folder, "convnet", {"examples": 10_000, **config}, final)
+    return write(folder, "convnet", {"examples": 10_000, "epochs": 12, **config}, final)
 
 
 def test_an_arm_of_the_convnet_is_compared_with_that_without_dropout(tmp_path):
