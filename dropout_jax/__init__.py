@@ -56,8 +56,9 @@ __getattr__, _lazy_names, _ = lazy_loader.attach(
         "constraints": ["max_norm"],
         "moments": ["moment_predict"],
         "predict": ["geometric_mean_predict", "mc_predict", "predict_scaled"],
-        "runs": ["History", "NonFiniteLossError", "fit"],
+        "runs": ["History", "NonFiniteLossError"],
         "thin": ["Thin"],
+        "trainer": ["evaluate", "fit", "load", "save"],
     },
 )
 

@@ -1,36 +1,23 @@
-"""Runs from the host: progress, history, checkpoints, and `fit`."""
+"""Runs from the host: progress, history and checkpoints."""
 
 import dataclasses
 import functools
+import re
 import sys
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
 from tqdm import tqdm
 
 from dropout_jax import checkpoint as checkpoints
-from dropout_jax._typing import Array, Key, check_key
-from dropout_jax.keys import site_key
-from dropout_jax.thin import Thin
-from dropout_jax.train import (
-    CLASSIFICATION,
-    Data,
-    Loop,
-    Split,
-    State,
-    check_data,
-    cross_entropy,
-    make_loop,
-    rekey,
-)
+from dropout_jax._typing import Array
+from dropout_jax.train import Data, Loop, State
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -99,7 +86,8 @@ def run(
     many = (lambda f: jax.vmap(f, (0, None))) if state.key.ndim else (lambda f: f)
     train_epoch, evaluate_all = jax.jit(many(_watched_epoch(loop))), jax.jit(many(loop.evaluate))
     watched = {name: data[name] for name in (data if evaluate is None else evaluate)}
-    saved = _Saver(checkpoint_dir, loop, state, data)
+    data = {"train": data["train"]}
+    saved = _Saver(checkpoint_dir, train_epoch, state, data)
     state, rows = saved.resume(state)
     on_epoch(state)
     done = rows[-1]["epoch"] if rows else 0
@@ -169,13 +157,15 @@ def _check_finite(losses: np.ndarray, epoch: int, rows: list[dict[str, Any]]) ->
 class _Saver:
     """Checkpoints of one run, or nothing at all without a folder."""
 
-    def __init__(self, folder, loop: Loop, state: State, data: Data):
+    def __init__(self, folder, train_epoch, state: State, data: Data):
         self.folder = folder
         if folder is None:
             return
         about = [jax.random.key_data(state.key), *jax.tree.leaves(state.hyper), *data["train"]]
-        crcs = [zlib.crc32(np.ascontiguousarray(a).view(np.uint8)) for a in map(np.asarray, about)]
-        self.identity = [loop.batch_size, *crcs]
+        self.identity = {
+            "inputs": [_crc(np.asarray(value)) for value in about],
+            "program": _program(train_epoch, state, data),
+        }
         self.manager = checkpoints.open_folder(folder)
 
     def __enter__(self):
@@ -190,11 +180,12 @@ class _Saver:
         if not found:
             return state, []
         state, about = found
-        if about["identity"] != self.identity:
-            raise checkpoints.CheckpointError(
-                f"the checkpoint in {self.folder} is of a run with another key, hyperparameters, "
-                "batch size or data; choose another folder, or delete this one."
-            )
+        for part, difference in DIFFERENCES.items():
+            if about["identity"][part] != self.identity[part]:
+                raise checkpoints.CheckpointError(
+                    f"the checkpoint in {self.folder} is of a run with another {difference}; "
+                    "choose another folder, or delete this one."
+                )
         return state, about["rows"]
 
     def save(self, epoch: int, state: State, rows: list[dict[str, Any]]) -> None:
@@ -202,92 +193,20 @@ class _Saver:
             checkpoints.save(self.manager, epoch, state, {"identity": self.identity, "rows": rows})
 
 
-def fit(
-    model: nnx.Module,
-    optimizer: optax.GradientTransformation,
-    x: Array,
-    y: Array,
-    *,
-    key: Key,
-    epochs: int,
-    batch_size: int = 32,
-    validation_data: Split | None = None,
-    loss: Callable[[nnx.Module, Array, Array], Array] = cross_entropy,
-    metrics: Mapping[str, Callable[[nnx.Module, Array, Array], Array]] = CLASSIFICATION,
-    thin: Thin | None = None,
-    checkpoint_dir: str | Path | None = None,
-    progress: bool = True,
-) -> History:
-    """Train an NNX model in place: what Keras users call compile and fit.
+DIFFERENCES = {
+    "inputs": "key, hyperparameters or training data",
+    "program": "program (batch size, rates, optimizer, loss, thin, or version of JAX)",
+}
 
-    Args:
-      model: any `nnx.Module` with `model(x)`; it is updated, and left in evaluation mode.
-      optimizer: an optax transformation, such as `optax.adam(1e-3)`.
-      x: inputs (examples, ...).
-      y: targets (examples, ...); integer labels (examples,) for the default loss.
-      key: a typed key; with the model's parameters and the data it decides the whole run.
-      epochs: passes over the data.
-      batch_size: examples an update; those that do not fill a last batch wait for another epoch.
-      validation_data: (x, y) to evaluate after each epoch, as "val_loss" and "val_error".
-      loss: (model, x, y) -> a scalar to minimise; softmax cross-entropy by default.
-      metrics: name -> (model, x, y) -> a mean over the examples.
-      thin: `Thin()` trains sub-networks that are really smaller, in place of hidden dropout.
-      checkpoint_dir: a folder for checkpoints; the same call goes on from the last one.
-      progress: show a bar with the loss, the validation error and the time left.
 
-    Returns:
-      A `History`: "loss", and "val_" + each metric, by epoch.
+def _program(train_epoch: Callable, state: State, data: Data) -> int:
+    """What an epoch computes, rates and learning rates that are Python numbers included."""
+    return _crc(np.frombuffer(_text(train_epoch.trace(state, data).jaxpr).encode(), np.uint8))
 
-    Raises:
-      ValueError: lengths that differ, or fewer examples than a batch.
-      NonFiniteLossError: the loss or the weights became NaN or infinite; the model keeps its last
-        good epoch.
-      CheckpointError: the checkpoint found is of another run, or the folder cannot be written.
 
-    Example:
-      >>> import dropout_jax as dj, jax, jax.numpy as jnp, optax
-      >>> from flax import nnx
-      >>> x, y = jnp.eye(64), jnp.arange(64) % 2
-      >>> model = dj.layers.MLP((64, 128, 2), rates=0.5, rngs=nnx.Rngs(0))
-      >>> history = dj.fit(model, optax.adam(1e-2), x, y, key=jax.random.key(0), epochs=20,
-      ...                  validation_data=(x, y), progress=False)
-      >>> float(history["val_error"][-1])
-      0.0
-    """
-    check_key(key)
-    data = {"train": (jnp.asarray(x), jnp.asarray(y))}
-    if validation_data is not None:
-        data["val"] = (jnp.asarray(validation_data[0]), jnp.asarray(validation_data[1]))
-    check_data(data, batch_size)
-    model.train()
-    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    state = State(
-        key,
-        jnp.zeros((), jnp.int32),
-        {},
-        params,
-        rekey(rest, site_key(key, "noise")),
-        optimizer.init(params),
-    )
-    loop = make_loop(
-        lambda rngs, hyper: nnx.merge(graphdef, params, rest),
-        lambda hyper: optimizer,
-        batch_size=batch_size,
-        loss=loss,
-        metrics=metrics,
-        thin=thin,
-    )
-    try:
-        _, history = run(
-            loop,
-            state,
-            data,
-            epochs=epochs,
-            evaluate=tuple(data)[1:],
-            checkpoint_dir=checkpoint_dir,
-            progress=progress,
-            on_epoch=lambda state: nnx.update(model, state.params, state.rest),
-        )
-    finally:
-        model.eval()
-    return history
+def _text(jaxpr: Any) -> str:
+    return re.sub(r"0x[0-9a-f]+", "", str(jaxpr))  # where functions are in memory differs
+
+
+def _crc(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8))

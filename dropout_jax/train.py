@@ -17,6 +17,7 @@ Data = Mapping[str, Split]
 """Named splits (x, y); "train" is trained on, all are evaluated."""
 Build = Callable[[nnx.Rngs, Any], nnx.Module]
 MakeOptimizer = Callable[[Any], optax.GradientTransformation]
+Metrics = Mapping[str, Callable[[nnx.Module, Array, Array], Array]]
 EVALUATION_CHUNK = 2500
 
 
@@ -58,7 +59,7 @@ def error_rate(model: nnx.Module, x: Array, y: Array) -> Array:
     return jnp.mean(jnp.argmax(model(x), axis=-1) != y)
 
 
-CLASSIFICATION = {"loss": cross_entropy, "error": error_rate}
+CLASSIFICATION: Metrics = {"loss": cross_entropy, "error": error_rate}
 
 
 def make_loop(
@@ -67,7 +68,7 @@ def make_loop(
     *,
     batch_size: int,
     loss: Callable[[nnx.Module, Array, Array], Array] = cross_entropy,
-    metrics: Mapping[str, Callable[[nnx.Module, Array, Array], Array]] = CLASSIFICATION,
+    metrics: Metrics = CLASSIFICATION,
     thin: Thin | None = None,
 ) -> Loop:
     """The pieces of a run: for `run`, `make_train`, or a loop of your own.

@@ -25,11 +25,12 @@ RANKS = [
     {"layers", "linen", "thin", "losses"},
     {"train", "moments"},
     {"runs", "predict"},
+    {"trainer"},
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 MAY_IMPORT = {
-    "flax": {"layers", "linen", "thin", "losses", "moments", "predict", "train", "runs"},
-    "optax": {"constraints", "schedules", "losses", "train", "runs"},
+    "flax": {"layers", "linen", "thin", "losses", "moments", "predict", "train", "trainer"},
+    "optax": {"constraints", "schedules", "losses", "train", "trainer"},
     "orbax": {"checkpoint"},
 }
 

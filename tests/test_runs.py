@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shutil
 import signal
 
 import chex
@@ -473,6 +474,10 @@ OTHERS = {
         "model": lambda: dj.layers.MLP((8, 32, 32, 2), rates=0.5, rngs=nnx.Rngs(0)),
     },
     "optimizer": {"optimizer": optax.sgd(0.1)},
+    "learning rate": {"optimizer": optax.adam(2e-2)},
+    "rate": {"model": lambda: dj.layers.MLP((8, 32, 2), rates=0.25, rngs=nnx.Rngs(0))},
+    "loss": {"loss": dj.losses.r_drop(alpha=1.0)},
+    "thinning": {"thin": dj.Thin(steps=2, block=8)},
     "key implementation": {"key": jax.random.key(0, impl="rbg")},
 }
 
@@ -506,9 +511,21 @@ def test_a_checkpoint_of_another_run_is_refused_and_survives(change, one_epoch):
 def test_other_hyperparameters_are_another_run(tmp_path):
     run(epochs=1, checkpoint_dir=tmp_path)
     with pytest.raises(
-        checkpoint.CheckpointError, match="another key, hyperparameters, batch size"
+        checkpoint.CheckpointError, match="another key, hyperparameters or training data"
     ):
         run(learning_rate=0.25, checkpoint_dir=tmp_path)
+
+
+def test_what_is_evaluated_is_no_part_of_the_run(one_epoch, tmp_path):
+    shutil.copytree(one_epoch, tmp_path / "copy")
+    options = {"epochs": 2, "validation_data": task(40, 98)}
+    resumed = fit(mlp(), checkpoint_dir=tmp_path / "copy", **options)
+    assert_same(resumed["loss"], fit(mlp(), **options)["loss"])
+
+
+def test_a_checkpoint_of_another_program_says_what_it_may_be(one_epoch):
+    with pytest.raises(checkpoint.CheckpointError, match="another program .batch size, rates"):
+        fit(mlp(), checkpoint_dir=one_epoch, optimizer=optax.adam(2e-2))
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):

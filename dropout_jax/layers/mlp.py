@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from dropout_jax._typing import Array, Key, Rate
+from dropout_jax._typing import Array, Key, Rate, check_floating
 from dropout_jax.layers.dropout import Dropout
 from dropout_jax.layers.scheduled import ScheduledDropout
 
@@ -89,8 +89,15 @@ class MLP(nnx.Module):
           (..., sizes[-1]).
 
         Raises:
-          TypeError, ValueError: as `Dropout`.
+          TypeError: x does not hold floating-point numbers.
+          ValueError: its last axis is not sizes[0]; else as `Dropout`.
         """
+        x, inputs = check_floating(x), self.linears[0].in_features
+        if x.shape[-1:] != (inputs,):
+            raise ValueError(
+                f"x has shape {x.shape} and the model takes (..., {inputs}); to flatten examples "
+                "write x.reshape(len(x), -1)."
+            )
         if isinstance(rngs, jax.Array):
             rngs = nnx.Rngs(rngs)  # a stream, so that no two sites share a key
         for site, (linear, drop) in enumerate(zip(self.linears, self.dropouts, strict=True)):

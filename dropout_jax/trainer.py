@@ -1,0 +1,251 @@
+"""What Keras users call fit, evaluate, save and load, for any NNX model."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from dropout_jax import checkpoint
+from dropout_jax._typing import Array, Key, check_key
+from dropout_jax.keys import site_key
+from dropout_jax.runs import History, run
+from dropout_jax.thin import Thin
+from dropout_jax.train import (
+    CLASSIFICATION,
+    Metrics,
+    Split,
+    State,
+    check_data,
+    cross_entropy,
+    make_loop,
+    mean_in_chunks,
+    rekey,
+)
+
+
+def fit(
+    model: nnx.Module,
+    optimizer: optax.GradientTransformation,
+    x: Array,
+    y: Array,
+    *,
+    key: Key,
+    epochs: int,
+    batch_size: int = 32,
+    validation_data: Split | None = None,
+    loss: Callable[[nnx.Module, Array, Array], Array] = cross_entropy,
+    metrics: Metrics = CLASSIFICATION,
+    thin: Thin | None = None,
+    checkpoint_dir: str | Path | None = None,
+    progress: bool = True,
+) -> History:
+    """Train an NNX model in place: what Keras users call compile and fit.
+
+    Args:
+      model: any `nnx.Module` with `model(x)`; it is updated, and left in evaluation mode.
+      optimizer: an optax transformation, such as `optax.adam(1e-3)`.
+      x: inputs (examples, ...).
+      y: targets (examples, ...); integer labels (examples,) for the default loss.
+      key: a typed key; with the model's parameters and the data it decides the whole run.
+      epochs: passes over the data, counted from the start of the run.
+      batch_size: examples an update; those that do not fill a last batch wait for another epoch.
+      validation_data: (x, y) to evaluate after each epoch, as "val_loss" and "val_error".
+      loss: (model, x, y) -> a scalar to minimise; softmax cross-entropy by default. With another
+        one give `metrics` too, such as {"loss": loss}.
+      metrics: name -> (model, x, y) -> a mean over the examples; cross-entropy and error rate by
+        default.
+      thin: `Thin()` trains sub-networks that are really smaller, in place of hidden dropout.
+      checkpoint_dir: a folder for the checkpoints of this one run; the same call goes on from the
+        last one, and with more epochs trains for longer. Without it a second `fit` trains the
+        weights on, with an optimizer that starts anew.
+      progress: show a bar with the loss, the validation error and the time left.
+
+    Returns:
+      A `History`: "loss", and "val_" + each metric, by epoch.
+
+    Raises:
+      TypeError: labels that are no integers, for the default loss.
+      ValueError: lengths that differ, fewer examples than a batch, labels that are no classes of
+        the model.
+      NonFiniteLossError: the loss or the weights became NaN or infinite; the model keeps its last
+        good epoch.
+      CheckpointError: the checkpoint found is of another run, or the folder cannot be written.
+
+    Example:
+      >>> import dropout_jax as dj, jax, jax.numpy as jnp, optax
+      >>> from flax import nnx
+      >>> x, y = jnp.eye(64), jnp.arange(64) % 2
+      >>> model = dj.layers.MLP((64, 128, 2), rates=0.5, rngs=nnx.Rngs(0))
+      >>> history = dj.fit(model, optax.adam(1e-2), x, y, key=jax.random.key(0), epochs=20,
+      ...                  validation_data=(x, y), progress=False)
+      >>> float(history["val_error"][-1])
+      0.0
+    """
+    check_key(key)
+    data = {"train": (jnp.asarray(x), jnp.asarray(y))}
+    if validation_data is not None:
+        data["val"] = (jnp.asarray(validation_data[0]), jnp.asarray(validation_data[1]))
+    check_data(data, batch_size)
+    model.train()
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    if loss is cross_entropy:
+        outputs = _shape_of_outputs(model, data["train"][0])
+        for name, (_, labels) in data.items():
+            _check_labels(name, labels, outputs)
+    state = State(
+        key,
+        jnp.zeros((), jnp.int32),
+        {},
+        params,
+        rekey(rest, site_key(key, "noise")),
+        optimizer.init(params),
+    )
+    loop = make_loop(
+        lambda rngs, hyper: nnx.merge(graphdef, params, rest),
+        lambda hyper: optimizer,
+        batch_size=batch_size,
+        loss=loss,
+        metrics=metrics,
+        thin=thin,
+    )
+    try:
+        _, history = run(
+            loop,
+            state,
+            data,
+            epochs=epochs,
+            evaluate=tuple(data)[1:],
+            checkpoint_dir=checkpoint_dir,
+            progress=progress,
+            on_epoch=lambda state: nnx.update(model, state.params, state.rest),
+        )
+    finally:
+        model.eval()
+    return history
+
+
+def evaluate(
+    model: nnx.Module, x: Array, y: Array, *, metrics: Metrics = CLASSIFICATION
+) -> dict[str, float]:
+    """The metrics of a model on examples, without dropout; neither its mode nor its streams change.
+
+    Args:
+      model: any `nnx.Module` with `model(x)`.
+      x: inputs (examples, ...); they go through a few thousand at a time.
+      y: targets (examples, ...).
+      metrics: name -> (model, x, y) -> a mean over the examples; by default the cross-entropy as
+        "loss", and the share of wrong answers as "error".
+
+    Returns:
+      name -> value.
+
+    Raises:
+      ValueError: lengths that differ, or no examples.
+
+    Example:
+      >>> import dropout_jax as dj, jax.numpy as jnp
+      >>> from flax import nnx
+      >>> model = dj.layers.MLP((4, 8, 2), rates=0.5, rngs=nnx.Rngs(0))
+      >>> sorted(dj.evaluate(model, jnp.ones((3, 4)), jnp.zeros(3, int)))
+      ['error', 'loss']
+    """
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    check_data({"train": (x, y)}, 1)
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+    @jax.jit
+    def measure_all(params, rest, x, y):
+        copy = nnx.merge(graphdef, params, rest, copy=True)
+        copy.eval()
+        return mean_in_chunks(lambda x, y: {n: m(copy, x, y) for n, m in metrics.items()}, x, y)
+
+    return {name: float(value) for name, value in measure_all(params, rest, x, y).items()}
+
+
+def save(folder: str | Path, model: nnx.Module) -> None:
+    """Write all that a model holds, weights and random streams, into a folder; `load` reads it.
+
+    Args:
+      folder: made if need be; what was saved there before is kept until this is complete.
+      model: any `nnx.Module`.
+
+    Raises:
+      CheckpointError: the folder cannot be written.
+
+    Example:
+      >>> import dropout_jax as dj, jax.numpy as jnp, tempfile
+      >>> from flax import nnx
+      >>> model, other = (dj.layers.MLP((4, 2), rates=0.5, rngs=nnx.Rngs(i)) for i in (0, 1))
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     dj.save(folder, model)
+      ...     dj.load(folder, other)
+      >>> bool((model(jnp.ones((1, 4))) == other(jnp.ones((1, 4)))).all())
+      True
+    """
+    state = nnx.state(model)
+    with checkpoint.open_folder(folder) as manager:
+        last = manager.latest_step()
+        step = 0 if last is None else last + 1
+        checkpoint.save(manager, step, state, {"model": _places(state)})
+
+
+def load(folder: str | Path, model: nnx.Module) -> None:
+    """Give a model what `save` wrote, in place.
+
+    Args:
+      folder: what was given to `save`.
+      model: made as the one that was saved.
+
+    Raises:
+      CheckpointError: nothing is saved there, or another model.
+
+    Example:
+      >>> import dropout_jax as dj, tempfile
+      >>> from flax import nnx
+      >>> model = dj.layers.MLP((4, 2), rates=0.5, rngs=nnx.Rngs(0))
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     dj.save(folder, model)
+      ...     dj.load(folder, model)
+    """
+    if not Path(folder).expanduser().is_dir():
+        raise checkpoint.CheckpointError(f"there is no folder {folder}; give one that save wrote.")
+    state = nnx.state(model)
+    with checkpoint.open_folder(folder) as manager:
+        found = checkpoint.restore(manager, state)
+    if found is None:
+        raise checkpoint.CheckpointError(f"no model is saved in {folder}.")
+    state, about = found
+    if about.get("model") != _places(state):
+        raise checkpoint.CheckpointError(
+            f"what is saved in {folder} is another model, or a run of fit: call fit again for that."
+        )
+    nnx.update(model, state)
+
+
+def _places(state: nnx.State) -> list[str]:
+    return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+
+
+def _shape_of_outputs(model: nnx.Module, x: Array) -> tuple[int, ...]:
+    graphdef, state = nnx.split(model)
+    return jax.eval_shape(lambda s, x: nnx.merge(graphdef, s, copy=True)(x), state, x[:1]).shape
+
+
+def _check_labels(name: str, y: Array, outputs: tuple[int, ...]) -> None:
+    """Raise unless y fits the default loss: cross-entropy of logits against integer labels."""
+    classes = outputs[-1]
+    if not jnp.issubdtype(y.dtype, jnp.integer) or y.shape[1:] != outputs[1:-1]:
+        raise TypeError(
+            f"the labels of {name} are {y.dtype} of shape {y.shape}, and the default loss takes "
+            f"integers of shape {(len(y), *outputs[1:-1])}: write y.argmax(-1) for one-hot rows, "
+            "y.astype(int) for whole numbers, or give loss= and metrics= for other targets."
+        )
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"the labels of {name} run from {low} to {high}, and the model has {classes} outputs: "
+            f"label the classes 0 to {classes - 1}, or give the model more outputs."
+        )

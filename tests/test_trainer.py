@@ -1,0 +1,187 @@
+"""`evaluate`, `save` and `load`, and what `fit` says about labels; its training is in test_runs.
+
+What would make this wrong: a metric with dropout on, a mean of unequal parts, a model that is
+changed by being looked at, a save that loses the last one, labels that train to NaN.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import dropout_jax as dj
+from dropout_jax import checkpoint, train
+
+KEY = jax.random.key(0)
+
+
+def mlp(seed=0, hidden=16, outputs=3):
+    return dj.layers.MLP((8, hidden, outputs), rates=0.5, rngs=nnx.Rngs(seed))
+
+
+def task(n=48):
+    x = jax.random.normal(jax.random.key(1), (n, 8))
+    return x, jnp.argmax(x[:, :3], axis=-1)
+
+
+def everything(model):
+    state = jax.tree.leaves(nnx.state(model))
+    return [jax.random.key_data(a) if jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else a
+            for a in state]  # fmt: skip
+
+
+def assert_same_model(a, b):
+    for left, right in zip(everything(a), everything(b), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+# --- evaluate
+
+
+@pytest.mark.parametrize("n", [48, train.EVALUATION_CHUNK + 7])
+def test_evaluate_is_the_mean_over_all_examples_without_dropout(n):
+    model, (x, y) = mlp(), task(n)
+    found = dj.evaluate(model, x, y)
+    model.eval()
+    logits = model(x)
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+    assert found["error"] == pytest.approx(float((logits.argmax(-1) != y).mean()), abs=1e-6)
+    assert found["loss"] == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_evaluate_leaves_the_model_as_it_is():
+    model, untouched = mlp(), mlp()
+    model.train()
+    first = dj.evaluate(model, *task())
+    assert first == dj.evaluate(model, *task())
+    assert_same_model(model, untouched)
+    assert not model.dropouts[1].deterministic  # as it was
+
+
+def test_evaluate_takes_other_metrics_and_numpy_arrays():
+    def square(model, x, y):
+        return jnp.mean((model(x)[:, 0] - y) ** 2)
+
+    x, y = map(np.asarray, task())
+    found = dj.evaluate(mlp(outputs=1), x, y.astype(np.float32), metrics={"square": square})
+    assert found.keys() == {"square"} and found["square"] > 0
+
+
+def test_evaluate_wants_a_target_an_input():
+    x, y = task()
+    with pytest.raises(ValueError, match="48 inputs and 47 targets"):
+        dj.evaluate(mlp(), x, y[:47])
+
+
+# --- save and load
+
+
+def test_a_loaded_model_is_the_saved_one_its_streams_included(tmp_path):
+    model = mlp()
+    dj.fit(model, optax.adam(1e-2), *task(), key=KEY, epochs=1, progress=False)
+    other = mlp(seed=1)
+    dj.save(tmp_path / "model", model)
+    dj.load(tmp_path / "model", other)
+    assert_same_model(model, other)
+    x = task()[0]
+    model.train(), other.train()
+    np.testing.assert_array_equal(model(x), other(x))  # the same masks too
+
+
+def test_what_is_saved_last_is_what_is_loaded(tmp_path):
+    first, last, found = mlp(0), mlp(1), mlp(2)
+    for model in (first, last):
+        dj.save(str(tmp_path), model)
+    dj.load(str(tmp_path), found)
+    assert_same_model(found, last)
+
+
+def test_a_linen_free_model_of_mixed_types_is_saved(tmp_path):
+    model, other = (
+        nnx.Sequential(nnx.Linear(8, 4, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(i)),
+                       nnx.BatchNorm(4, rngs=nnx.Rngs(i))) for i in (0, 1)
+    )  # fmt: skip
+    model(task()[0].astype(jnp.bfloat16))  # moves the batch statistics
+    dj.save(tmp_path, model)
+    dj.load(tmp_path, other)
+    assert_same_model(model, other)
+
+
+@pytest.mark.parametrize(
+    "other", [lambda: mlp(hidden=8), lambda: nnx.Linear(8, 3, rngs=nnx.Rngs(0))]
+)
+def test_another_model_is_refused_and_stays_as_it_is(tmp_path, other):
+    dj.save(tmp_path, mlp())
+    model, untouched = other(), other()
+    with pytest.raises(checkpoint.CheckpointError, match="another model"):
+        dj.load(tmp_path, model)
+    assert_same_model(model, untouched)
+
+
+def test_the_same_arrays_in_other_places_are_another_model(tmp_path):
+    class Named(nnx.Module):
+        def __init__(self, name):
+            setattr(self, name, nnx.Linear(8, 3, rngs=nnx.Rngs(0)))
+
+    dj.save(tmp_path, Named("first"))
+    with pytest.raises(checkpoint.CheckpointError, match="another model"):
+        dj.load(tmp_path, Named("second"))
+
+
+def test_a_folder_without_a_model_says_so_and_none_is_made(tmp_path):
+    with pytest.raises(checkpoint.CheckpointError, match="no model is saved"):
+        dj.load(tmp_path, mlp())
+    with pytest.raises(checkpoint.CheckpointError, match="there is no folder"):
+        dj.load(tmp_path / "absent", mlp())
+    assert not (tmp_path / "absent").exists()
+
+
+# --- labels
+
+
+def fit(x, y, **options):
+    return dj.fit(mlp(), optax.sgd(0.1), x, y, key=KEY, epochs=1, progress=False, **options)
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_labels_that_are_no_classes_name_their_range(shift):
+    x, y = task()
+    with pytest.raises(
+        ValueError, match=f"run from {shift} to {2 + shift}, .* label the classes 0 to 2"
+    ):
+        fit(x, y + shift)
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda y: jax.nn.one_hot(y, 3), lambda y: y * 1.0, lambda y: y[:, None]]
+)
+def test_labels_that_are_no_integers_a_case_say_what_to_write(wrong):
+    x, y = task()
+    with pytest.raises(TypeError, match="labels of train .* shape .48,.: write y.argmax"):
+        fit(x, wrong(y))
+    with pytest.raises(TypeError, match="labels of val"):
+        fit(x, y, validation_data=(x, wrong(y)))
+
+
+def test_another_loss_takes_other_targets():
+    def square(model, x, y):
+        return jnp.mean((model(x) - y) ** 2)
+
+    x, y = task()
+    fit(x, jax.nn.one_hot(y, 3), loss=square, metrics={"square": square})
+
+
+def test_labels_of_each_position_are_labels():
+    x = jnp.ones((32, 5, 8))
+    history = fit(x, jnp.zeros((32, 5), int))
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_an_mlp_says_how_to_flatten_and_that_pixels_are_numbers():
+    images = jnp.ones((32, 2, 4))
+    with pytest.raises(ValueError, match=r"takes \(..., 8\); to flatten .*x.reshape"):
+        fit(images, jnp.zeros(32, int))
+    with pytest.raises(TypeError, match="x has dtype uint8"):
+        fit(jnp.ones((32, 8), jnp.uint8), jnp.zeros(32, int))
