@@ -18,7 +18,6 @@ def draw(results: Path, path: Path) -> None:
     """Two panels of the same curves; the unit of time is that of a whole run without dropout."""
     runs = thinned_tables.study(results)["compare"]
     times = thinned_tables.update_times(results)
-    whole = times[thinned_tables.LIBRARY["none"]]
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for i, r in enumerate(runs):
@@ -28,7 +27,7 @@ def draw(results: Path, path: Path) -> None:
         share = times.get(thinned_tables.key(r))
         clocks = [(axes[0], epochs)]
         if share is not None:
-            clocks.append((axes[1], [e / r.config["epochs"] * share / whole for e in epochs]))
+            clocks.append((axes[1], [e / r.config["epochs"] * share for e in epochs]))
         label = f"{thinned_tables.name(r)} ({len(r.final['test_error'])} seeds)"
         for axis, clock in clocks:
             axis.plot(clock, mean, color=f"C{i}", label=label)

@@ -173,7 +173,7 @@ def test_a_generic_table_shows_what_varies_and_every_metric(tmp_path):
 
 def test_keras_example_names_the_published_accuracy(tmp_path):
     write(tmp_path, "keras_example", {"test_accuracy": [98.3, 98.5]})
-    assert "Published: 98.40 % test accuracy" in tables.keras_example(tmp_path)
+    assert "Published for a larger net: 98.40 % test accuracy" in tables.keras_example(tmp_path)
 
 
 def measured(library, rate, **fields):
