@@ -28,7 +28,8 @@ class SparseLinear(NoiseLayer):
       kernel_init: the initialiser of W; b starts at 0.
       log_sigma2: the value to begin with.
       threshold: log alpha over which a weight is dropped.
-      prune_in_training: drop these weights, and their noise, in training too.
+      prune_in_training: drop these weights in training too, but not their noise, which lets a weight
+        that is needed come back.
       deterministic, rng_collection: as for `Dropout`.
       rngs: `nnx.Rngs`; the stream "params" or the default one, and `rng_collection`.
 
@@ -100,9 +101,7 @@ class SparseLinear(NoiseLayer):
         kernel, log_sigma2 = self.kernel[...], self.log_sigma2[...]
         off = self._is_off(log_sigma2, deterministic)
         if off or self.prune_in_training:
-            mask = self.mask()
-            kernel = jnp.where(mask, kernel, 0)
-            log_sigma2 = jnp.where(mask, log_sigma2, -jnp.inf)
+            kernel = jnp.where(self.mask(), kernel, 0)
         if off:
             y = inputs @ kernel
         else:
