@@ -11,6 +11,7 @@ and the blocks of 16 were not chosen so: they come from a first trial.
 Command: python -m experiments.thinned --study compare    (also tune, life, block, headline)
 Expected: at 100 epochs 1.24 % thinned and 1.25 % element-wise, five seeds each, in 28 and 85 minutes
 of one core that other work shared; times to compare are those of `scripts/benchmark --suites thin`.
+The headline, 400 epochs at max-norm 2, ends at 1.10 ± 0.01 % after 88 minutes of such a core.
 """
 
 import dataclasses
