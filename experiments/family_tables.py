@@ -75,7 +75,8 @@ def concrete_synthetic(results: Path) -> str:
 
 def sparse_variational(results: Path) -> str:
     """LeNet-300-100 pruned by sparse variational dropout, under the published row."""
-    records = newest(results, "sparse_variational")
+    every = newest(results, "sparse_variational")
+    records = [r for r in every if "test_error" in r.final]
     if not records:
         return NOT_RUN
     published = [f"{_published('molchanov2017/lenet300100', row)}" for row, *_ in SPARSE.values()]
@@ -86,7 +87,18 @@ def sparse_variational(results: Path) -> str:
         rows.append([f"{net}, {r.config['epochs']} epochs", *found, len(r.final["test_error"]),
                      device(r), link(r.path)])  # fmt: skip
     header = ["LeNet", *(title for _, title, _ in SPARSE.values()), "seeds", "device", "run"]
-    return markdown(header, rows)
+    return "\n\n".join([markdown(header, rows), *sparse_trials(every)])
+
+
+def sparse_trials(records: Sequence[Record]) -> list[str]:
+    """How the number of epochs was chosen, where it was."""
+    trials = [
+        f"{r.config['epochs']} epochs {record.plus_minus(r.final['val_error'])} % at "
+        f"{record.plus_minus(r.final['compression'], 1)} times fewer weights ({link(r.path)})"
+        for r in sorted(records, key=lambda r: r.config["epochs"])
+        if "val_error" in r.final
+    ]
+    return ["On the last 10 000 training images: " + "; ".join(trials) + "."] if trials else []
 
 
 def convnet(results: Path) -> str:
@@ -98,9 +110,12 @@ def convnet(results: Path) -> str:
               "change from none", "training images (epochs)", "seeds", "device", "run"]  # fmt: skip
     records.sort(
         key=lambda r: (
-            -r.config["examples"], str(_alike(r)), r.config["dense_rate"], r.config["maps"] != "none"
+            -r.config["examples"],
+            str(_alike(r)),
+            r.config["dense_rate"],
+            r.config["maps"] != "none",
         )
-    )  # fmt: skip
+    )
     rows = []
     for r in records:
         none = [p for p in records if _alike(p) == _alike(r) and not _dropped(p)]

@@ -49,6 +49,8 @@ class Config(common.Common):
     """epochs without the KL divergence in the loss"""
     kl_full: float = 20
     """epochs until it has its full weight"""
+    validation: int = 0
+    """training images set aside: report the error on the last so many, not on the test set"""
     resume: bool = field(default=True, metadata=record.NOT_RECORDED)
     """go on from the last epoch that was saved; skip the run if it has its record"""
 
@@ -110,7 +112,8 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
             "smaller than the second, such as 5 and 20."
         )
     images = data.load(config.data, config.data_dir)
-    splits = arms.splits(images, 0, 2000 if config.quick else None)
+    splits = arms.splits(images, config.validation, 2000 if config.quick else None)
+    (held_out,) = splits.keys() - {"train"}
     mean = splits["train"][0].mean(axis=0, keepdims=True)
     splits = {name: (x - mean, y) for name, (x, y) in splits.items()}
     epochs = 2 if config.quick else config.epochs
@@ -139,13 +142,13 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
         config.seeds,
         splits,
         epochs=epochs,
-        evaluate=("test",),
+        evaluate=(held_out,),
         evaluate_every=max(1, epochs // 20),
         checkpoint_dir=checkpoint_dir,
         label="sparse variational",
     )
     found = arms.errors(history)
-    shares = {name: history[f"test_{name}"].T.astype(np.float64) for name in layer_names}
+    shares = {name: history[f"{held_out}_{name}"].T.astype(np.float64) for name in layer_names}
     by_epoch = found["by_epoch"] | {
         f"sparsity{i}": np.round(100 * (1 - shares[name]), 4)
         for i, name in enumerate(layer_names, 1)

@@ -75,6 +75,12 @@ def test_sparse_variational_dropout_stands_under_the_published_row(tmp_path):
     assert list(published.values())[1:6] == ["1.92", "68", "98.9", "97.2", "62"]
     ours = list(ours.values())
     assert ours[:6] == ["300-100, 200 epochs", "1.85", "66.0", "98.8", "97.0", "60.0"]
+    trial = {"hidden": [300, 100], "epochs": 50, "seeds": 1, "validation": 10_000}
+    final["val_error"] = final.pop("test_error")
+    write(tmp_path, "sparse_variational", trial, final)
+    text = family_tables.sparse_variational(tmp_path)
+    assert "10 000 training images: 50 epochs 1.85 % at 66.0 times fewer weights" in text
+    assert len(rows(text)) == 2  # no row of the tests
 
 
 def arm(folder, maps, maps_rate, dense_rate, errors, **more):
