@@ -85,12 +85,19 @@ def draw_errors(key: Array, samples: Array, y: Array, k: int, draws: int) -> np.
         chosen = jax.random.choice(key, pool, (k,), replace=False)
         return jnp.zeros(pool).at[chosen].set(1 / k)
 
+    every = jax.vmap(weights)(jax.random.split(key, draws))
+    return np.asarray(weighted_errors(every, samples, y))
+
+
+@jax.jit
+def weighted_errors(weights: Array, samples: Array, y: Array) -> Array:
+    """The error in percent of the passes' means with the weights of each row."""
+
     def error(weights):  # a draw at a time: all at once are (draws, cases, classes)
         mean = jnp.tensordot(weights, samples, axes=1)
         return 100 * jnp.mean(jnp.argmax(mean, axis=-1) != y)
 
-    every = jax.vmap(weights)(jax.random.split(key, draws))
-    return np.asarray(jax.jit(lambda w: jax.lax.map(error, w))(every))
+    return jax.lax.map(error, weights)
 
 
 def grid(budget: str) -> list[Config]:

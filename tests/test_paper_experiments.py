@@ -243,6 +243,16 @@ def test_errors_of_averages_are_those_of_every_draw():
     assert set(single.tolist()) == {0.0, 100.0}  # 40 draws miss one of them once in 1e7
 
 
+def test_averages_of_any_number_of_passes_are_one_program():
+    """The pool is an argument of it: as a constant it would be compiled for every k and network."""
+    y, compiled = jnp.array([0, 1, 1, 0, 1]), monte_carlo_figure11.weighted_errors._cache_size()
+    for seed in (0, 1):
+        samples = jax.random.uniform(jax.random.key(seed), (4, 5, 2))
+        for k in (1, 2, 4):
+            monte_carlo_figure11.draw_errors(jax.random.key(k), samples, y, k, 7)
+    assert monte_carlo_figure11.weighted_errors._cache_size() == compiled + 1
+
+
 def test_own_rows_are_all_that_a_run_sees():
     x, y = jnp.arange(12.0).reshape(6, 2), jnp.arange(6)
     seen = {}
