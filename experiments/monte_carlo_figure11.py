@@ -93,8 +93,8 @@ def draw_errors(key: Array, samples: Array, y: Array, k: int, draws: int) -> np.
 def weighted_errors(weights: Array, samples: Array, y: Array) -> Array:
     """The error in percent of the passes' means with the weights of each row."""
 
-    def error(weights):  # a draw at a time: all at once are (draws, cases, classes)
-        mean = jnp.tensordot(weights, samples, axes=1)
+    def error(row):  # a draw at a time: all at once are (draws, cases, classes)
+        mean = jnp.tensordot(row, samples, axes=1)
         return 100 * jnp.mean(jnp.argmax(mean, axis=-1) != y)
 
     return jax.lax.map(error, weights)

@@ -83,7 +83,7 @@ def test_table_2_has_every_published_net_with_dropout_and_without():
 
 
 def test_the_recipe_is_that_of_pylearn2():
-    (config,) = pylearn2_recipe.grid("cpu")
+    config, plain = pylearn2_recipe.grid("cpu")  # the row that was published comes first
     assert (config.hidden, config.rates) == ((898, 1532), (0.2, 0.5, 0.5))
     at = mlp_parts.decayed(
         config.learning_rate, config.decay, updates=config.decay_updates, to=config.decay_to,
@@ -98,6 +98,9 @@ def test_the_recipe_is_that_of_pylearn2():
         418_800,
     )
     assert pylearn2_recipe.BUDGETS["cpu"].updates == 264_000
+    assert plain.rates == (0, 0, 0)
+    same = dict(row=config.row, rate=config.rate, input_rate=config.input_rate)
+    assert dataclasses.replace(plain, **same) == config
 
 
 def test_table_9_has_one_penalty_a_row():
@@ -393,6 +396,14 @@ def test_a_table_puts_each_run_beside_its_published_number(tmp_path):
     assert found["dropout_relu_maxnorm_2x8192"]["published %"] == "0.95"
     spread = math.hypot(0.1, 0.1)
     assert f"0.50 ± {spread:.2f} ({0.5 / spread:.1f} standard errors) points lower" in text
+
+
+def test_the_recipe_is_compared_with_itself_without_dropout(tmp_path):
+    write(tmp_path, pylearn2_recipe, "dropout_60k", [1.0, 1.1], budget="cpu")
+    write(tmp_path, pylearn2_recipe, "standard_60k", [1.5, 1.6], budget="cpu")
+    text = paper_tables.pylearn2_recipe(tmp_path)
+    assert "60k, 100 000 updates: with dropout the test error is 0.50 ± 0.07" in text
+    assert [r["published %"] for r in rows(text)] == ["1.05", "–"]
 
 
 def test_the_curves_of_figures_9_and_10_stand_at_their_points(tmp_path):
