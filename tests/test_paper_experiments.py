@@ -17,6 +17,7 @@ from test_experiments import images
 from test_tables import rows
 
 from dropout_jax import data
+from dropout_jax.runs import NonFiniteLossError
 from experiments import (
     architectures_figure4,
     dataset_size_figure10,
@@ -520,6 +521,52 @@ def test_tuning_reads_validation_images_with_one_seed(small_images, tmp_path, mo
     found = record.read_all("gaussian_table10", tmp_path)
     assert {r.config["learning_rate"] for r in found} == {0.05, 0.1, 0.2}
     assert {(r.config["validation"], r.config["seeds"]) for r in found} == {(100, 1)}
+
+
+@pytest.fixture
+def high_rates_diverge(monkeypatch):
+    """Training left out; the list of the learning rates that it was asked for."""
+    asked = []
+
+    def run(config, checkpoint_dir):
+        asked.append(config.learning_rate)
+        if config.learning_rate > 0.15:
+            raise NonFiniteLossError("the loss is not finite at step 3")
+        held_out = "val_error" if config.validation else "test_error"
+        errors = [1.0 + config.learning_rate] * config.seeds
+        return {"final": {held_out: errors, "train_error": errors}, "extra": {"updates": 1}}
+
+    monkeypatch.setattr(mnist_table2, "run", run)
+    return asked
+
+
+def test_a_trial_that_diverges_has_a_record_and_is_not_chosen(
+    small_images, tmp_path, high_rates_diverge
+):
+    row, asked = "dropout_relu_3x1024", high_rates_diverge  # learning rates 0.05, 0.1 and 0.2
+    command = ["--rows", row, "--tune", "--seeds", "2", "--out", str(tmp_path)]
+    mnist_table2.main(command)
+    found = {r.config["learning_rate"]: r for r in record.read_all("mnist_table2", tmp_path)}
+    assert all(map(math.isnan, found[0.2].final["val_error"] + found[0.2].final["train_error"]))
+    assert found[0.2].extra == {"updates": 0}
+    mnist_table2.main(command)
+    assert len(asked) == 3  # none is made again
+    config = by_row(mnist_table2, "cpu")[row]
+    config = dataclasses.replace(config, budget="cpu", updates=12_000, out=tmp_path)
+    assert study.chosen("mnist_table2", config).learning_rate == 0.05
+
+
+def test_a_row_that_diverges_does_not_keep_the_next_from_running(
+    small_images, tmp_path, high_rates_diverge, capsys
+):
+    rows = ["dropout_logistic_3x1024", "dropout_relu_3x1024"]  # learning rates 0.5 and 0.1
+    with pytest.raises(SystemExit) as stop:
+        mnist_table2.main(["--rows", *rows, "--out", str(tmp_path)])
+    assert stop.value.code == 1
+    output = capsys.readouterr()
+    assert output.err == "dropout_logistic_3x1024: the loss is not finite at step 3\n"
+    (found,) = record.read_all("mnist_table2", tmp_path)
+    assert found.config["row"] == "dropout_relu_3x1024" and found.path.name in output.out
 
 
 @pytest.mark.slow
