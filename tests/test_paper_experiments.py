@@ -118,6 +118,22 @@ def test_table_9_has_one_penalty_a_row():
     }
 
 
+@pytest.mark.parametrize("budget", ["cpu", "paper"])
+def test_what_table_9_tries_holds_the_row_s_own_setting(budget):
+    for config in regularizers_table9.grid(budget):
+        assert config in regularizers_table9.tried(config)
+
+
+def test_l1_has_an_effect_in_the_updates_of_the_cpu_budget():
+    """It moves a weight by a tenth of He's standard deviation or more; 1e-6 moved none by 1e-4."""
+    config = by_row(regularizers_table9, "cpu")["l2_l1"]
+    updates = regularizers_table9.BUDGETS["cpu"].updates
+    at = mlp_parts.decayed(config.learning_rate, "cosine", updates=updates, to=0.0, warm_up=0)
+    first = round((1 - config.l1_share) * updates)
+    moved = config.l1 * float(jnp.sum(at(jnp.arange(first, updates)))) / (1 - config.momentum)
+    assert moved > 0.1 * math.sqrt(2 / 1024)
+
+
 def test_table_10_changes_the_noise_alone():
     bernoulli, gaussian = gaussian_table10.grid("paper")
     assert dataclasses.replace(bernoulli, noise="gaussian", row=gaussian.row) == gaussian
