@@ -59,7 +59,7 @@ def architectures_figure4(results: Path) -> str:
     """Six nets, with dropout and without."""
     rows = {
         f"{arm}_{layers}x{width}": None
-        for width in (512, 1024, 2048)
+        for width in (1024, 2048)
         for layers in (2, 3, 4)
         for arm in ("dropout", "standard")
     }

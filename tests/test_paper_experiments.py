@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from test_experiments import images
 from test_tables import rows
@@ -154,7 +155,8 @@ def test_figure_9_is_by_rate_and_keeps_as_many_units():
 def test_figures_4_and_10_pair_their_arms():
     sizes = by_row(dataset_size_figure10)
     assert {c.training_cases for c in sizes.values()} == {100, 500, 1000, 5000, 10000, 50000}
-    nets = by_row(architectures_figure4)
+    nets = by_row(architectures_figure4, "cpu")
+    assert nets.keys() == by_row(architectures_figure4).keys()
     assert {c.hidden for c in nets.values()} == {(w,) * n for w in (1024, 2048) for n in (2, 3, 4)}
     for found in (sizes, nets):
         for row, config in found.items():
@@ -485,6 +487,19 @@ def test_ours_and_the_paper_s_points_are_where_they_belong(tmp_path):
     assert dict(theirs.tolist())[0.9] == 3.19
     assert ours == pytest.approx(np.array([[0, 1.7], [0.9, 3.1]]))
     assert len(figure.axes[1].containers) == 1  # no record with pn fixed
+
+
+@pytest.mark.parametrize(("updates", "points"), [(6_000, 0), (12_000, 1), (24_000, 2)])
+def test_the_range_of_figure_4_shows_at_few_points(tmp_path, updates, points):
+    write(tmp_path, architectures_figure4, "dropout_2x1024", [1.4, 1.6], updates=updates)
+    figure = Figure()
+    paper_figures.figure_4(paper_tables.reported(tmp_path, "architectures_figure4"), figure)
+    bars = [c for c in figure.axes[0].collections if isinstance(c, LineCollection)]
+    dropout, standard = ([s.tolist() for s in c.get_segments()] for c in bars)
+    assert len(dropout) == len(standard) == points
+    if points:
+        assert dropout[0] == [[10_000, 1.69], [10_000, 2.04]]
+        assert standard[0] == [[10_000, 1.73], [10_000, 2.62]]
 
 
 # Quick runs.
