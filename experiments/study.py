@@ -2,8 +2,8 @@
 
 The protocol is that of appendix B.1 of Srivastava et al. 2014: `--tune` compares settings on the
 last 10 000 training images at the full number of updates; without it, each row takes the best of
-the settings that were compared for it, if any were, trains on all images for as many updates, and
-reads the test set once, after the last.
+the settings that were compared for it, if any were, and trains on all images for as many updates.
+The test error is recorded along the way and decides nothing; the last is reported.
 """
 
 import dataclasses

@@ -135,6 +135,14 @@ def test_l1_has_an_effect_in_the_updates_of_the_cpu_budget():
     assert moved > 0.1 * math.sqrt(2 / 1024)
 
 
+@pytest.mark.parametrize("module", [architectures_figure4, gaussian_table10, rate_figure9])
+@pytest.mark.parametrize("budget", ["cpu", "paper"])
+def test_one_setting_for_all_is_not_chosen(module, budget):
+    found = module.grid(budget)
+    assert len({config.learning_rate for config in found}) == 1
+    assert all(module.tried(config) == [config] for config in found)
+
+
 def test_table_10_changes_the_noise_alone():
     bernoulli, gaussian = gaussian_table10.grid("paper")
     assert dataclasses.replace(bernoulli, noise="gaussian", row=gaussian.row) == gaussian
@@ -547,9 +555,9 @@ def test_tuning_reads_validation_images_with_one_seed(small_images, tmp_path, mo
         return {"final": {"val_error": [config.learning_rate], "train_error": [0.5]},
                 "extra": {"updates": 1}}  # fmt: skip
 
-    monkeypatch.setattr(gaussian_table10, "run", run)
-    gaussian_table10.main(["--tune", "--rows", "mnist_gaussian", "--out", str(tmp_path)])
-    found = record.read_all("gaussian_table10", tmp_path)
+    monkeypatch.setattr(mnist_table2, "run", run)
+    mnist_table2.main(["--tune", "--rows", "dropout_relu_3x1024", "--out", str(tmp_path)])
+    found = record.read_all("mnist_table2", tmp_path)
     assert {r.config["learning_rate"] for r in found} == {0.05, 0.1, 0.2}
     assert {(r.config["validation"], r.config["seeds"]) for r in found} == {(100, 1)}
 
