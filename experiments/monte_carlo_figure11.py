@@ -7,8 +7,8 @@ Method: 784-1024-1024-1024-10 ReLU with dropout and max-norm, as in Table 2. As 
 a pool of passes is made once, and for each k, k of them are drawn without replacement and averaged,
 a hundred times; sd over these draws, standard error over networks. The pool is of 1000 passes at
 --budget paper and of 300 at --budget cpu, which makes the sd at k = 101 a fifth too small. At
---budget cpu momentum is 0.9 from the first update, where the paper's rises to 0.95, and c is 4 in the
-paper's convention, where the paper has 2.
+--budget cpu momentum is 0.9 from the first update, where the paper's rises to 0.95, and c is 4 in
+the paper's convention, where the paper has 2.
 Selection: none; --tune as in mnist_table2.
 
 Command: python -m experiments.monte_carlo_figure11
