@@ -5,7 +5,9 @@ Claim (Srivastava et al. 2014, section 7.4): on 100 images dropout hurts (26.6 a
 something.
 Method: 784-1024-1024-2048-10 ReLU at --budget paper, half as wide at --budget cpu; rates 0.5 hidden
 and 0.2 input. Each seed draws training images of its own, so that the standard errors hold the luck
-of the draw; both arms draw the same. As many updates for every size.
+of the draw; both arms draw the same. As many updates for every size. At --budget cpu momentum is
+0.9 from the first update, where the paper's rises to 0.95, and c is 4 in the paper's convention,
+where the paper has 2.
 Selection: none by the error; --tune compares learning rates a row, on validation data.
 
 Command: python -m experiments.dataset_size_figure10

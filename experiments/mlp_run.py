@@ -1,8 +1,8 @@
 """One run of an MLP on MNIST, whatever its units, noise, penalties and training set: what the
 experiments on the paper's tables and figures are grids of.
 
-The network reported is that of the last update, and the test set is read for it alone; with
-`validation` the last training images take its place.
+The network reported is that of the last update. The test error is recorded along the way and
+decides nothing; with `validation` the last training images take the test set's place.
 """
 
 import functools

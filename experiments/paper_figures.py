@@ -28,10 +28,11 @@ def figure_4(records: Sequence[Record], figure: Figure) -> None:
     last = max(r.extra["updates"] for r in records)
     at = [10_000 * i for i in range(1, last // 10_000 + 1)]
     for dropout in (True, False):
-        found = [paper.figure_4_range(dropout, n) for n in at]
-        if found:
-            _, low, high = zip(*found, strict=True)
-            axis.fill_between(at, low, high, color="0.6", alpha=0.4, lw=0, label=None)
+        ranges = [paper.figure_4_range(dropout, n)[1:] for n in at]
+        low, high = np.reshape(ranges, (-1, 2)).T
+        axis.fill_between(at, low, high, color="0.6", alpha=0.4, lw=0)
+        if len(at) < 10:  # a band of a point or two hardly shows
+            axis.vlines(at, low, high, color="0.6", lw=3)
     labelled = set()
     for r in records:
         arm = r.config["row"].split("_")[0]

@@ -2,15 +2,19 @@
 
 The protocol is that of appendix B.1 of Srivastava et al. 2014: `--tune` compares settings on the
 last 10 000 training images at the full number of updates; without it, each row takes the best of
-the settings that were compared for it, if any were, trains on all images for as many updates, and
-reads the test set once, after the last.
+the settings that were compared for it, if any were, and trains on all images for as many updates.
+The test error is recorded along the way and decides nothing; the last is reported.
 """
 
 import dataclasses
+import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+from dropout_jax.runs import NonFiniteLossError
 from experiments import common, once, record, trials
 from experiments.mlp_run import Config
 
@@ -56,6 +60,9 @@ def launch(
 ) -> None:
     """The command of an experiment: make the runs of its grid that have no record, print them all.
 
+    A row that diverges costs a line on stderr and, after the other rows, exit code 1; a trial that
+    diverges has a record, so that it is not made again.
+
     Args:
       experiment: the module's name.
       study_type: its `Study`.
@@ -68,7 +75,7 @@ def launch(
     """
     study = common.cli(study_type, description, argv)
     with common.user_errors():
-        lines = []
+        lines, diverged = [], False
         for config in planned(study, budgets[study.budget], grid(study.budget)):
             if study.tune:
                 configs = [
@@ -78,11 +85,32 @@ def launch(
             else:
                 configs = [chosen(experiment, config)]
             for c in configs:
-                found = once.record_of(experiment, c, run)
+                try:
+                    found = once.record_of(experiment, c, trial(run) if study.tune else run)
+                except NonFiniteLossError as error:
+                    print(f"{c.row}: {error}", file=sys.stderr)
+                    diverged = True
+                    continue
                 lines.append(line(found))
                 print(*lines[-1][:3], flush=True)
         header = ["row", "held-out error %", "settings", "train error %", "updates", "record"]
         print(common.text_table(header, lines))
+        if diverged:
+            sys.exit(1)
+
+
+def trial(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """`run`, with errors of NaN where all seeds diverge: a result that is never the best."""
+
+    def run_trial(config: Config, checkpoint_dir: Path) -> dict[str, Any]:
+        try:
+            return run(config, checkpoint_dir)
+        except NonFiniteLossError:
+            unknown = [math.nan] * config.seeds
+            final = {"val_error": unknown, "train_error": unknown}
+            return {"final": final, "extra": {"updates": 0}}
+
+    return run_trial
 
 
 def planned(study: Study, budget: Budget, grid: Sequence[Config]) -> list[Config]:

@@ -12,11 +12,13 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from test_experiments import images
 from test_tables import rows
 
 from dropout_jax import data
+from dropout_jax.runs import NonFiniteLossError
 from experiments import (
     architectures_figure4,
     dataset_size_figure10,
@@ -83,7 +85,7 @@ def test_table_2_has_every_published_net_with_dropout_and_without():
 
 
 def test_the_recipe_is_that_of_pylearn2():
-    (config,) = pylearn2_recipe.grid("cpu")
+    config, plain = pylearn2_recipe.grid("cpu")  # the row that was published comes first
     assert (config.hidden, config.rates) == ((898, 1532), (0.2, 0.5, 0.5))
     at = mlp_parts.decayed(
         config.learning_rate, config.decay, updates=config.decay_updates, to=config.decay_to,
@@ -98,6 +100,9 @@ def test_the_recipe_is_that_of_pylearn2():
         418_800,
     )
     assert pylearn2_recipe.BUDGETS["cpu"].updates == 264_000
+    assert plain.rates == (0, 0, 0)
+    same = dict(row=config.row, rate=config.rate, input_rate=config.input_rate)
+    assert dataclasses.replace(plain, **same) == config
 
 
 def test_table_9_has_one_penalty_a_row():
@@ -112,6 +117,30 @@ def test_table_9_has_one_penalty_a_row():
         "dropout_l2": {"l2", "rate"},
         "dropout_maxnorm": {"max_norm", "rate"},
     }
+
+
+@pytest.mark.parametrize("budget", ["cpu", "paper"])
+def test_what_table_9_tries_holds_the_row_s_own_setting(budget):
+    for config in regularizers_table9.grid(budget):
+        assert config in regularizers_table9.tried(config)
+
+
+def test_l1_has_an_effect_in_the_updates_of_the_cpu_budget():
+    """It moves a weight by a tenth of He's standard deviation or more; 1e-6 moved none by 1e-4."""
+    config = by_row(regularizers_table9, "cpu")["l2_l1"]
+    updates = regularizers_table9.BUDGETS["cpu"].updates
+    at = mlp_parts.decayed(config.learning_rate, "cosine", updates=updates, to=0.0, warm_up=0)
+    first = round((1 - config.l1_share) * updates)
+    moved = config.l1 * float(jnp.sum(at(jnp.arange(first, updates)))) / (1 - config.momentum)
+    assert moved > 0.1 * math.sqrt(2 / 1024)
+
+
+@pytest.mark.parametrize("module", [architectures_figure4, gaussian_table10, rate_figure9])
+@pytest.mark.parametrize("budget", ["cpu", "paper"])
+def test_one_setting_for_all_is_not_chosen(module, budget):
+    found = module.grid(budget)
+    assert len({config.learning_rate for config in found}) == 1
+    assert all(module.tried(config) == [config] for config in found)
 
 
 def test_table_10_changes_the_noise_alone():
@@ -134,7 +163,8 @@ def test_figure_9_is_by_rate_and_keeps_as_many_units():
 def test_figures_4_and_10_pair_their_arms():
     sizes = by_row(dataset_size_figure10)
     assert {c.training_cases for c in sizes.values()} == {100, 500, 1000, 5000, 10000, 50000}
-    nets = by_row(architectures_figure4)
+    nets = by_row(architectures_figure4, "cpu")
+    assert nets.keys() == by_row(architectures_figure4).keys()
     assert {c.hidden for c in nets.values()} == {(w,) * n for w in (1024, 2048) for n in (2, 3, 4)}
     for found in (sizes, nets):
         for row, config in found.items():
@@ -241,6 +271,16 @@ def test_errors_of_averages_are_those_of_every_draw():
     assert monte_carlo_figure11.draw_errors(key, samples, y, 3, 5).tolist() == [0] * 5
     single = monte_carlo_figure11.draw_errors(key, samples, y, 1, 40)
     assert set(single.tolist()) == {0.0, 100.0}  # 40 draws miss one of them once in 1e7
+
+
+def test_averages_of_any_number_of_passes_are_one_program():
+    """The pool is an argument of it: as a constant it would be compiled for every k and network."""
+    y, compiled = jnp.array([0, 1, 1, 0, 1]), monte_carlo_figure11.weighted_errors._cache_size()
+    for seed in (0, 1):
+        samples = jax.random.uniform(jax.random.key(seed), (4, 5, 2))
+        for k in (1, 2, 4):
+            monte_carlo_figure11.draw_errors(jax.random.key(k), samples, y, k, 7)
+    assert monte_carlo_figure11.weighted_errors._cache_size() == compiled + 1
 
 
 def test_own_rows_are_all_that_a_run_sees():
@@ -385,6 +425,14 @@ def test_a_table_puts_each_run_beside_its_published_number(tmp_path):
     assert f"0.50 ± {spread:.2f} ({0.5 / spread:.1f} standard errors) points lower" in text
 
 
+def test_the_recipe_is_compared_with_itself_without_dropout(tmp_path):
+    write(tmp_path, pylearn2_recipe, "dropout_60k", [1.0, 1.1], budget="cpu")
+    write(tmp_path, pylearn2_recipe, "standard_60k", [1.5, 1.6], budget="cpu")
+    text = paper_tables.pylearn2_recipe(tmp_path)
+    assert "60k, 100 000 updates: with dropout the test error is 0.50 ± 0.07" in text
+    assert [r["published %"] for r in rows(text)] == ["1.05", "–"]
+
+
 def test_the_curves_of_figures_9_and_10_stand_at_their_points(tmp_path):
     write(tmp_path, rate_figure9, "n_fixed_0.9", [3.0, 3.2])
     found = {r["row"]: r for r in rows(paper_tables.rate_figure9(tmp_path))}
@@ -449,6 +497,19 @@ def test_ours_and_the_paper_s_points_are_where_they_belong(tmp_path):
     assert len(figure.axes[1].containers) == 1  # no record with pn fixed
 
 
+@pytest.mark.parametrize(("updates", "points"), [(6_000, 0), (12_000, 1), (24_000, 2)])
+def test_the_range_of_figure_4_shows_at_few_points(tmp_path, updates, points):
+    write(tmp_path, architectures_figure4, "dropout_2x1024", [1.4, 1.6], updates=updates)
+    figure = Figure()
+    paper_figures.figure_4(paper_tables.reported(tmp_path, "architectures_figure4"), figure)
+    bars = [c for c in figure.axes[0].collections if isinstance(c, LineCollection)]
+    dropout, standard = ([s.tolist() for s in c.get_segments()] for c in bars)
+    assert len(dropout) == len(standard) == points
+    if points:
+        assert dropout[0] == [[10_000, 1.69], [10_000, 2.04]]
+        assert standard[0] == [[10_000, 1.73], [10_000, 2.62]]
+
+
 # Quick runs.
 
 
@@ -494,11 +555,57 @@ def test_tuning_reads_validation_images_with_one_seed(small_images, tmp_path, mo
         return {"final": {"val_error": [config.learning_rate], "train_error": [0.5]},
                 "extra": {"updates": 1}}  # fmt: skip
 
-    monkeypatch.setattr(gaussian_table10, "run", run)
-    gaussian_table10.main(["--tune", "--rows", "mnist_gaussian", "--out", str(tmp_path)])
-    found = record.read_all("gaussian_table10", tmp_path)
+    monkeypatch.setattr(mnist_table2, "run", run)
+    mnist_table2.main(["--tune", "--rows", "dropout_relu_3x1024", "--out", str(tmp_path)])
+    found = record.read_all("mnist_table2", tmp_path)
     assert {r.config["learning_rate"] for r in found} == {0.05, 0.1, 0.2}
     assert {(r.config["validation"], r.config["seeds"]) for r in found} == {(100, 1)}
+
+
+@pytest.fixture
+def high_rates_diverge(monkeypatch):
+    """Training left out; the list of the learning rates that it was asked for."""
+    asked = []
+
+    def run(config, checkpoint_dir):
+        asked.append(config.learning_rate)
+        if config.learning_rate > 0.15:
+            raise NonFiniteLossError("the loss is not finite at step 3")
+        held_out = "val_error" if config.validation else "test_error"
+        errors = [1.0 + config.learning_rate] * config.seeds
+        return {"final": {held_out: errors, "train_error": errors}, "extra": {"updates": 1}}
+
+    monkeypatch.setattr(mnist_table2, "run", run)
+    return asked
+
+
+def test_a_trial_that_diverges_has_a_record_and_is_not_chosen(
+    small_images, tmp_path, high_rates_diverge
+):
+    row, asked = "dropout_relu_3x1024", high_rates_diverge  # learning rates 0.05, 0.1 and 0.2
+    command = ["--rows", row, "--tune", "--seeds", "2", "--out", str(tmp_path)]
+    mnist_table2.main(command)
+    found = {r.config["learning_rate"]: r for r in record.read_all("mnist_table2", tmp_path)}
+    assert all(map(math.isnan, found[0.2].final["val_error"] + found[0.2].final["train_error"]))
+    assert found[0.2].extra == {"updates": 0}
+    mnist_table2.main(command)
+    assert len(asked) == 3  # none is made again
+    config = by_row(mnist_table2, "cpu")[row]
+    config = dataclasses.replace(config, budget="cpu", updates=12_000, out=tmp_path)
+    assert study.chosen("mnist_table2", config).learning_rate == 0.05
+
+
+def test_a_row_that_diverges_does_not_keep_the_next_from_running(
+    small_images, tmp_path, high_rates_diverge, capsys
+):
+    rows = ["dropout_logistic_3x1024", "dropout_relu_3x1024"]  # learning rates 0.5 and 0.1
+    with pytest.raises(SystemExit) as stop:
+        mnist_table2.main(["--rows", *rows, "--out", str(tmp_path)])
+    assert stop.value.code == 1
+    output = capsys.readouterr()
+    assert output.err == "dropout_logistic_3x1024: the loss is not finite at step 3\n"
+    (found,) = record.read_all("mnist_table2", tmp_path)
+    assert found.config["row"] == "dropout_relu_3x1024" and found.path.name in output.out
 
 
 @pytest.mark.slow
