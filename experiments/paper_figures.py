@@ -66,7 +66,8 @@ def figure_9(records: Sequence[Record], figure: Figure) -> None:
     for axis, panel, curve in zip(
         figure.subplots(1, 2, sharey=True), ("n_fixed", "pn_fixed"), ("9a", "9b"), strict=True
     ):
-        published(axis, f"figure{curve}/test", f"paper, Figure {curve}")
+        theirs = {"n_fixed": "2048-2048-2048", "pn_fixed": "pn = 256-256-512"}[panel]
+        published(axis, f"figure{curve}/test", f"paper, Figure {curve}, {theirs}")
         for label, group in by_budget(r for r in records if r.config["row"].startswith(panel)):
             group.sort(key=lambda r: r.config["rate"])
             for metric, style in (("test_error", "o-"), ("train_error", "o--")):
@@ -81,7 +82,8 @@ def figure_10(records: Sequence[Record], figure: Figure) -> None:
     """The error against the number of training images, both arms."""
     axis = figure.subplots()
     for arm, colour in COLOURS.items():
-        published(axis, f"figure10/{arm}", f"paper, {arm}", marker="s" if arm == "dropout" else "^")
+        label = f"paper, {arm}, 1024-1024-2048"
+        published(axis, f"figure10/{arm}", label, marker="s" if arm == "dropout" else "^")
         for label, group in by_budget(r for r in records if r.config["row"].startswith(arm)):
             group.sort(key=lambda r: r.config["training_cases"])
             bars(axis, group, "training_cases", "test_error", "o-", f"{arm}, {label}", color=colour)
@@ -133,12 +135,24 @@ def mean_and_bars(values: Iterable[Sequence[float]]) -> tuple[np.ndarray, np.nda
 
 
 def by_budget(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
-    """Records of one budget and as many updates, under a name that says so."""
+    """Records of one budget and as many updates, under a name that says so, and which nets."""
     groups: dict[str, list[Record]] = {}
     for r in records:
         name = f"ours, {r.config['budget']} budget, {r.config['updates']} updates"
         groups.setdefault(name, []).append(r)
-    return sorted(groups.items())
+    return [(f"{name},\n{nets(group)}", group) for name, group in sorted(groups.items())]
+
+
+def nets(group: Sequence[Record]) -> str:
+    """The hidden layers of a group, or the units that each keeps; how many images where alike."""
+    prefix, layers = "", {tuple(r.config["hidden"]) for r in group}
+    if len(layers) > 1:
+        prefix = "pn = "
+        layers = {tuple(round(n * (1 - r.config["rate"])) for n in r.config["hidden"])
+                  for r in group}  # fmt: skip
+    cases = {r.config["training_cases"] for r in group}
+    images = f", {cases.pop()} images" if len(cases) == 1 and None not in cases else ""
+    return prefix + " or ".join("-".join(map(str, net)) for net in sorted(layers)) + images
 
 
 def mosaic(filters: str) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 Functions from the folder of results to markdown. Standard library only, as in `tables`. A spread is
 the standard error of the mean over seeds; a difference is ours less the published, counted in the
-standard errors of both where the paper gives its own, else in ours.
+standard errors of both where the paper gives its own, else in ours. It is given where the protocol
+is the published one.
 """
 
 import math
@@ -20,6 +21,10 @@ HEADER = [
     "budget", "seeds", "settings", "device", "run",
 ]  # fmt: skip
 PAPER_BARS = "The paper does not say what its ± is."
+SETTINGS = (
+    "Settings: lr, the first learning rate; c, each layer's max-norm. Both for activations that "
+    "are divided by keep in training: the paper's are lr / keep² and c / keep."
+)
 
 
 def mnist_table2(results: Path) -> str:
@@ -158,25 +163,48 @@ def table(results: Path, experiment: str, rows: Mapping[str, Number | None], not
         shown += [line(r, number, every) for r in found]
         if not found:
             shown.append([row, text(number), "not run", *["–"] * (len(HEADER) - 3)])
-    return "\n\n".join([markdown(HEADER, shown), note, *separations(records)])
+    return "\n\n".join([markdown(HEADER, shown), f"{note} {SETTINGS}", *separations(records)])
 
 
 def line(r: Record, number: Number | None, every: Sequence[Record]) -> list[object]:
     """One run beside what was published."""
-    compared = len(trials.trials_of(every, r.config))
+    as_published = r.config["budget"] == "paper" or r.experiment == "pylearn2_recipe"
     return [
         r.config["row"], beside(r, number), record.plus_minus(r.final["test_error"]),
-        difference(r.final["test_error"], number), record.plus_minus(r.final["train_error"]),
-        network(r), updates(r), r.config["budget"], len(r.final["test_error"]),
-        f"best of {compared} on validation" if compared else "set beforehand", device(r), link(r.path),
+        difference(r.final["test_error"], number) if as_published else "–",
+        record.plus_minus(r.final["train_error"]), network(r), updates(r), r.config["budget"],
+        len(r.final["test_error"]), f"{settings(r)}; {selection(r, every)}", device(r),
+        link(r.path),
     ]  # fmt: skip
 
 
+def settings(r: Record) -> str:
+    """What a run was trained with, shortly."""
+    config = r.config
+    momentum = [v for v in (config["momentum_start"], config["momentum"]) if v is not None]
+    found = [f"lr {config['learning_rate']:g}"]
+    if config["max_norm"]:
+        found.append("c " + "/".join(f"{c:g}" for c in config["max_norm"]))
+    found.append("momentum " + " to ".join(f"{v:g}" for v in momentum))
+    names = {"l2": "L2", "l1": "L1", "kl_sparsity": "KL"}
+    found += [f"{name} {config[field]:g}" for field, name in names.items() if config[field]]
+    return ", ".join(found)
+
+
+def selection(r: Record, every: Sequence[Record]) -> str:
+    """How a run's settings came about: they are those of the best of its trials, or not."""
+    compared = trials.trials_of(every, r.config)
+    if len(compared) > 1 and trials.best(compared) == {n: r.config[n] for n in trials.TUNED}:
+        return f"best of {len(compared)} on validation"
+    return "set beforehand"
+
+
 def beside(r: Record, number: Number | None) -> str:
-    """What was published, and Figure 4 at as many updates where the whole training set was used."""
+    """What was published, and what Figure 4's ReLU nets had reached by as many updates."""
     found = [] if number is None else [text(number)]
     at = paper.figure_4_range(bool(r.config["rate"]), r.extra["updates"])
-    if r.experiment in ("mnist_table2", "architectures_figure4") and at:
+    on_curve = r.experiment in ("mnist_table2", "architectures_figure4")
+    if on_curve and r.config["activation"] == "relu" and at:
         found.append(f"{at[1]:.2f} to {at[2]:.2f} at {at[0] // 1000}k (Figure 4)")
     return "; ".join(found) or "–"
 

@@ -2,13 +2,12 @@
 
 Claim (Srivastava et al. 2014, section 6.5): L2 1.62 %, L2 and then L1 1.60, L2 and KL-sparsity
 1.55, max-norm 1.35, dropout and L2 1.25, dropout and max-norm 1.05 % of test errors.
-Method: appendix B.1. The paper gives no settings. Ours of the penalty are chosen on validation data
-by --tune, one a row (L2's strength stays where another is chosen beside it); the learning rate is
-0.1 in every row, not chosen. L2 and L1 act on the weights of all layers, L1 in the last quarter of
-the run. The sparsity penalty is the divergence of Poisson laws of a unit's mean activity, for a
-ReLU's is no probability. At --budget cpu momentum is 0.9 from the first update, where the paper's
-rises to 0.95, max-norm's c is 4 in the paper's convention, where the paper has 2, and L1 and
-dropout's L2 are stronger.
+Method: appendix B.1. The paper gives no settings. --tune chooses one strength a row on validation
+data; where a row has two penalties, L2's stays. The learning rate is 0.1 in every row, not chosen.
+L2 and L1 act on the weights of all layers, L1 in the last quarter of the run. The sparsity penalty
+is the divergence of Poisson laws of a unit's mean activity, for a ReLU's is no probability. At
+--budget cpu momentum is 0.9 from the first update, where the paper's rises to 0.95, max-norm's c is
+4 in the paper's convention, where the paper has 2, and L1 and dropout's L2 are stronger.
 Selection: on the last 10 000 training images after the full number of updates; then all 60 000.
 
 Command: python -m experiments.regularizers_table9 --tune, then without --tune

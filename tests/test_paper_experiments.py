@@ -409,20 +409,65 @@ def test_a_table_puts_each_run_beside_its_published_number(tmp_path):
     row, plain = "dropout_relu_maxnorm_3x1024", "standard_relu_maxnorm_3x1024"
     path = write(tmp_path, mnist_table2, row, [1.1, 1.3])
     write(tmp_path, mnist_table2, plain, [1.6, 1.8])
-    write(tmp_path, mnist_table2, row, [1.0], validation=10_000)
     text = paper_tables.mnist_table2(tmp_path)
     found = {r["row"]: r for r in rows(text)}
     assert found[row]["published %"] == "1.06; 1.21 to 1.43 at 100k (Figure 4)"
     assert found[row]["ours %"] == "1.20 ± 0.10"
     assert found[row]["difference, s.e."] == "+0.14, +1.4"
     assert found[row]["updates"] == "100 000" and found[row]["seeds"] == "2"
-    assert found[row]["settings"] == "best of 1 on validation"
-    assert found[plain]["settings"] == "set beforehand"
+    assert found[row]["settings"] == "lr 0.1, c 1.6/1/1/1, momentum 0.95; set beforehand"
     assert path.stem in found[row]["run"]
     assert found["dropout_relu_maxnorm_2x8192"]["ours %"] == "not run"
     assert found["dropout_relu_maxnorm_2x8192"]["published %"] == "0.95"
     spread = math.hypot(0.1, 0.1)
     assert f"0.50 ± {spread:.2f} ({0.5 / spread:.1f} standard errors) points lower" in text
+
+
+def test_settings_were_chosen_where_they_are_those_of_the_best_trial(tmp_path):
+    row = "dropout_relu_maxnorm_3x1024"
+    for rate, error in ((0.05, 1.0), (0.1, 1.2), (0.2, math.nan)):
+        write(tmp_path, mnist_table2, row, [error], learning_rate=rate, validation=10_000)
+    write(tmp_path, mnist_table2, row, [1.1, 1.3], learning_rate=0.05)
+    write(tmp_path, mnist_table2, row, [1.4, 1.3], learning_rate=0.1)
+    other = "dropout_relu_3x1024"
+    write(tmp_path, mnist_table2, other, [1.0], validation=10_000)  # alone, so nothing was chosen
+    write(tmp_path, mnist_table2, other, [1.2, 1.3])
+    found = [(r["row"], r["settings"]) for r in rows(paper_tables.mnist_table2(tmp_path))]
+    c = "c 1.6/1/1/1, momentum 0.95"
+    assert (row, f"lr 0.05, {c}; best of 3 on validation") in found
+    assert (row, f"lr 0.1, {c}; set beforehand") in found
+    assert (other, "lr 0.1, momentum 0.95; set beforehand") in found
+
+
+def test_a_row_s_penalties_are_among_its_settings(tmp_path):
+    write(tmp_path, regularizers_table9, "l2_l1", [1.5, 1.6])
+    write(tmp_path, pylearn2_recipe, "dropout_60k", [1.0, 1.1])
+    (found,) = (r for r in rows(paper_tables.regularizers_table9(tmp_path)) if r["seeds"] == "2")
+    assert found["settings"] == "lr 0.1, momentum 0.95, L2 0.0001, L1 1e-06; set beforehand"
+    found = rows(paper_tables.pylearn2_recipe(tmp_path))[0]["settings"]
+    assert found.startswith("lr 0.097259, c 4.378/2.97/4.627, momentum 0.5 to 0.699; ")
+
+
+@pytest.mark.parametrize(("budget", "difference"), [("paper", "+0.14, +1.4"), ("cpu", "–")])
+def test_a_difference_is_given_where_the_protocol_is_the_published_one(
+    tmp_path, budget, difference
+):
+    row = "dropout_relu_maxnorm_3x1024"
+    write(tmp_path, mnist_table2, row, [1.1, 1.3], budget=budget)
+    found = {r["row"]: r["difference, s.e."] for r in rows(paper_tables.mnist_table2(tmp_path))}
+    assert found[row] == difference
+    write(tmp_path, pylearn2_recipe, "dropout_60k", [1.0, 1.2], budget=budget)
+    found = rows(paper_tables.pylearn2_recipe(tmp_path))[0]
+    assert found["difference, s.e."] == "+0.05, +0.5"  # at either budget
+
+
+def test_the_range_of_figure_4_is_beside_nets_of_relus_alone(tmp_path):
+    for net in ("logistic_3x1024", "relu_3x1024", "maxnorm_maxout_2x5x240"):
+        write(tmp_path, mnist_table2, f"dropout_{net}", [1.1, 1.3])
+    found = {r["row"]: r["published %"] for r in rows(paper_tables.mnist_table2(tmp_path))}
+    assert found["dropout_relu_3x1024"] == "1.25; 1.21 to 1.43 at 100k (Figure 4)"
+    assert found["dropout_logistic_3x1024"] == "1.35"
+    assert found["dropout_maxnorm_maxout_2x5x240"] == "0.94"
 
 
 def test_the_recipe_is_compared_with_itself_without_dropout(tmp_path):
@@ -495,6 +540,26 @@ def test_ours_and_the_paper_s_points_are_where_they_belong(tmp_path):
     assert dict(theirs.tolist())[0.9] == 3.19
     assert ours == pytest.approx(np.array([[0, 1.7], [0.9, 3.1]]))
     assert len(figure.axes[1].containers) == 1  # no record with pn fixed
+
+
+def labels(axis):
+    return " ".join(axis.get_legend_handles_labels()[1])
+
+
+def test_the_legends_of_figures_9_and_10_name_the_nets(tmp_path):
+    """Ours at the CPU budget are smaller than the paper's."""
+    for row in ("n_fixed_0", "n_fixed_0.9", "pn_fixed_0", "pn_fixed_0.3", "pn_fixed_0.9"):
+        write(tmp_path, rate_figure9, row, [1.0, 1.2], budget="cpu")
+    figure = Figure()
+    paper_figures.figure_9(paper_tables.reported(tmp_path, "rate_figure9"), figure)
+    n_fixed, pn_fixed = map(labels, figure.axes)
+    assert "9a, 2048-2048-2048" in n_fixed and "512-512-512, 10000 images" in n_fixed
+    assert "9b, pn = 256-256-512" in pn_fixed and "pn = 64-64-128, 10000 images" in pn_fixed
+    write(tmp_path, dataset_size_figure10, "dropout_100", [26.0, 27.0], budget="cpu")
+    figure = Figure()
+    paper_figures.figure_10(paper_tables.reported(tmp_path, "dataset_size_figure10"), figure)
+    found = labels(figure.axes[0])
+    assert "paper, dropout, 1024-1024-2048" in found and "512-512-1024" in found
 
 
 @pytest.mark.parametrize(("updates", "points"), [(6_000, 0), (12_000, 1), (24_000, 2)])
