@@ -18,6 +18,7 @@ import tyro
 
 from dropout_jax._typing import check_rate
 from dropout_jax.data import DataError
+from experiments import provenance
 from experiments.record import NOT_RECORDED
 
 ConfigT = TypeVar("ConfigT")
@@ -83,6 +84,7 @@ def cli(config_type: type[ConfigT], description: str, argv: Sequence[str] | None
         raise
     if hasattr(config, "out"):
         check_writable(config.out)
+    provenance.code()  # as it is loaded, whatever is edited while the run goes on
     return config
 
 

@@ -3,6 +3,7 @@
 Nothing here names the machine, its user or its folders.
 """
 
+import functools
 import hashlib
 import importlib.metadata
 import platform
@@ -26,14 +27,9 @@ def provenance(
     import jax  # only here: reading records needs no jax
 
     devices = jax.devices()
-    commit = _git("rev-parse", "HEAD")
-    # New records are no change of the code, so that they do not make the next run dirty.
-    changes = _git("status", "--porcelain", "--", ".", ":!experiments/results")
     return {
         "command": command(experiment, sys.argv),
-        "commit": commit,
-        "dirty": None if commit is None or changes is None else bool(changes),
-        "source_sha256": source_sha256(experiment),
+        **code(),
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "device": {
             "platform": devices[0].platform,
@@ -61,10 +57,23 @@ def command(experiment: str, argv: list[str]) -> str | None:
     return shlex.join(["python", "-m", f"experiments.{experiment}", *kept])
 
 
-def source_sha256(experiment: str) -> str:
-    """Digest of the code that makes the number: it is known even where git is not."""
-    files = sorted((ROOT / "dropout_jax").rglob("*.py"))
-    files += [f for f in [ROOT / "experiments" / f"{experiment}.py"] if f.exists()]
+@functools.cache
+def code() -> dict[str, Any]:
+    """The commit and the digest of the code as they were at the first call: call it before a run,
+    for what Python has loaded does not follow an edit made meanwhile."""
+    commit = _git("rev-parse", "HEAD")
+    # New records are no change of the code, so that they do not make the next run dirty.
+    changes = _git("status", "--porcelain", "--", ".", ":!experiments/results")
+    dirty = None if commit is None or changes is None else bool(changes)
+    return {"commit": commit, "dirty": dirty, "source_sha256": source_sha256()}
+
+
+def source_sha256() -> str:
+    """Digest of the library and the experiments: it is known even where git is not."""
+    files = [
+        f for package in ("dropout_jax", "experiments") for f in (ROOT / package).rglob("*.py")
+    ]
+    files.sort()
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes())

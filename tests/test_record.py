@@ -81,15 +81,34 @@ def test_the_command_is_kept_without_paths(argv, command):
     assert provenance.command("fake", argv) == command
 
 
-def test_provenance_does_without_git(monkeypatch, tmp_path):
+@pytest.fixture
+def fresh_code():
+    provenance.code.cache_clear()
+    yield
+    provenance.code.cache_clear()
+
+
+def test_provenance_does_without_git(monkeypatch, tmp_path, fresh_code):
     monkeypatch.setenv("PATH", str(tmp_path))
     made = provenance.provenance("fake", data_sha256=None, wall_seconds=0)
     assert made["commit"] is None and made["dirty"] is None
     assert len(made["source_sha256"]) == 64
 
 
-def test_the_source_digest_follows_the_experiment():
-    assert provenance.source_sha256("common") != provenance.source_sha256("record")
+def test_the_digest_follows_all_code_and_is_that_of_the_start(monkeypatch, tmp_path, fresh_code):
+    for name in ("dropout_jax/a.py", "experiments/benchmark/b.py", "experiments/results/c.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    digests = [provenance.source_sha256()]
+    at_start = provenance.code()["source_sha256"]
+    for name in ("dropout_jax/a.py", "experiments/benchmark/b.py"):
+        (tmp_path / name).write_text("2")
+        digests.append(provenance.source_sha256())
+    assert len(set(digests)) == 3
+    (tmp_path / "experiments/results/c.json").write_text("2")
+    assert provenance.source_sha256() == digests[-1]
+    assert provenance.code()["source_sha256"] == at_start == digests[0]
 
 
 def test_no_record_is_ever_replaced(tmp_path):
