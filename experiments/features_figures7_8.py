@@ -32,6 +32,7 @@ from experiments import arms, common, once, record
 
 UPDATES = {"cpu": 30_000, "paper": 300_000}
 FILTERS, CASES = 64, 1000
+LARGEST, BINS = {"unit_means": 5.0, "activities": 20.0}, 50  # of the histograms
 
 
 @dataclass(frozen=True)
@@ -129,14 +130,16 @@ def packed(weights: jax.Array) -> str:
 
 
 def histograms(activity: np.ndarray) -> dict[str, Any]:
-    """Figure 8 of (cases, units): counts of units by mean activity, and of single activities."""
-    top = float(np.ceil(10 * activity.max()) / 10) or 0.1
-    edges = np.linspace(0, top, 51)
-    return {
-        "histogram_edges": np.round(edges, 4),
-        "activities": np.histogram(activity, edges)[0],
-        "unit_means": np.histogram(activity.mean(axis=0), edges)[0],
-    }
+    """Figure 8 of (cases, units): counts of units by mean activity, and of single activities.
+
+    The bins are those of every arm, so that they compare; what is larger is in the last.
+    """
+    found = {}
+    for name, values in (("unit_means", activity.mean(axis=0)), ("activities", activity)):
+        edges = np.linspace(0, LARGEST[name], BINS + 1)
+        found[name] = np.histogram(np.minimum(values, edges[-1]), edges)[0]
+        found[f"{name}_edges"] = np.round(edges, 4)
+    return found
 
 
 def grid(study: Study) -> list[Config]:

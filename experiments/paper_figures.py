@@ -49,14 +49,14 @@ def figure_4(records: Sequence[Record], figure: Figure) -> None:
 
 def figures_7_8(records: Sequence[Record], figure: Figure) -> None:
     """Filters of each arm; counts of units by mean activity, and of activities."""
-    axes = figure.subplots(3, len(records), squeeze=False, height_ratios=(2, 1, 1))
+    ratios = (2, 1, 1)
+    axes = figure.subplots(3, len(records), squeeze=False, sharex="row", height_ratios=ratios)
     for column, r in zip(axes.T, sorted(records, key=lambda r: r.config["row"]), strict=True):
         column[0].imshow(mosaic(r.extra["filters"]), cmap="gray", vmin=-127, vmax=127)
         column[0].set_axis_off()
         column[0].set_title(f"{r.config['row']}, {updates(r)} updates")
-        edges = r.extra["histogram_edges"]
         for axis, name in zip(column[1:], ("unit_means", "activities"), strict=True):
-            axis.stairs(r.extra[name], edges, fill=True)
+            axis.stairs(r.extra[name], r.extra[f"{name}_edges"], fill=True)
             axis.set(xlabel={"unit_means": "mean activity of a unit"}.get(name, "activity"))
             axis.set_ylabel("count")
 

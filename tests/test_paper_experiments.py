@@ -704,6 +704,16 @@ def test_a_record_on_own_rows_runs_again_bit_for_bit(small_images, tmp_path, cap
     assert "test_error: equal\ntrain_error: equal\n" in capsys.readouterr().out
 
 
+def test_histograms_of_both_arms_have_the_same_bins_and_lose_nothing():
+    small, large = (
+        features_figures7_8.histograms(scale * np.arange(12.0).reshape(4, 3)) for scale in (0.1, 9)
+    )
+    for name, count in (("unit_means", 3), ("activities", 12)):
+        np.testing.assert_array_equal(small[f"{name}_edges"], large[f"{name}_edges"])
+        assert small[name].sum() == large[name].sum() == count
+        assert large[name][-1] and not small[name][-1]  # what is larger is in the last bin
+
+
 @pytest.mark.slow
 def test_features_are_recorded_for_both_arms(small_images, tmp_path, capsys):
     dropped, plain = sorted(
