@@ -32,7 +32,7 @@ def figure_4(records: Sequence[Record], figure: Figure) -> None:
         low, high = np.reshape(ranges, (-1, 2)).T
         axis.fill_between(at, low, high, color="0.6", alpha=0.4, lw=0)
         if len(at) < 10:  # a band of a point or two hardly shows
-            axis.vlines(at, low, high, color="0.6", lw=3)
+            axis.vlines(at, low, high, color="0.6", lw=3, ls="-" if dropout else ":")
     labelled = set()
     for r in records:
         arm = r.config["row"].split("_")[0]
@@ -42,8 +42,8 @@ def figure_4(records: Sequence[Record], figure: Figure) -> None:
         axis.fill_between(x, mean - stderr, mean + stderr, color=COLOURS[arm], alpha=0.2, lw=0)
         labelled.add(arm)
     ends = [record.mean_and_stderr(r.final["test_error"])[0] for r in records]
-    axis.set(xlabel="updates", ylabel="test error %", ylim=(0.8, max(2.5, 1.5 * max(ends))))
-    axis.set_title("grey: range of the paper's six nets (Figure 4)")
+    axis.set(xlabel="updates", ylabel="test error %", ylim=(0.8, max(2.7, 1.5 * max(ends))))
+    axis.set_title("grey: range of the paper's six nets (bars: dotted without dropout)")
     axis.legend(frameon=False)
 
 
@@ -73,7 +73,7 @@ def figure_9(records: Sequence[Record], figure: Figure) -> None:
             for metric, style in (("test_error", "o-"), ("train_error", "o--")):
                 bars(axis, group, "rate", metric, style, f"{metric.split('_')[0]}, {label}")
         axis.set(xlabel="rate", title={"n_fixed": "n fixed", "pn_fixed": "pn fixed"}[panel])
-        axis.legend(frameon=False)
+        axis.legend(frameon=False, fontsize="small")
         axis.set_ylim(bottom=0)
     figure.axes[0].set_ylabel("error %")
 
@@ -88,7 +88,7 @@ def figure_10(records: Sequence[Record], figure: Figure) -> None:
             group.sort(key=lambda r: r.config["training_cases"])
             bars(axis, group, "training_cases", "test_error", "o-", f"{arm}, {label}", color=colour)
     axis.set(xscale="log", yscale="log", xlabel="training images", ylabel="test error %")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, fontsize="small", loc="lower left")
 
 
 def figure_11(records: Sequence[Record], figure: Figure) -> None:

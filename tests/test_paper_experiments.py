@@ -562,6 +562,16 @@ def test_the_legends_of_figures_9_and_10_name_the_nets(tmp_path):
     assert "paper, dropout, 1024-1024-2048" in found and "512-512-1024" in found
 
 
+def test_the_arms_of_figure_8_share_their_axes(tmp_path):
+    made_up(tmp_path)
+    figure, records = Figure(), paper_tables.reported(tmp_path, "features_figures7_8")
+    paper_figures.figures_7_8(records, figure)
+    for left, right in (figure.axes[2:4], figure.axes[4:6]):
+        left.set_xlim(0, 7)
+        assert right.get_xlim() == (0, 7)
+    assert "factor of 0.5" in paper_tables.features_figures7_8(tmp_path)
+
+
 @pytest.mark.parametrize(("updates", "points"), [(6_000, 0), (12_000, 1), (24_000, 2)])
 def test_the_range_of_figure_4_shows_at_few_points(tmp_path, updates, points):
     write(tmp_path, architectures_figure4, "dropout_2x1024", [1.4, 1.6], updates=updates)
