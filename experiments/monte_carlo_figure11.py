@@ -12,8 +12,8 @@ the paper's convention, where the paper has 2.
 Selection: none; --tune as in mnist_table2.
 
 Command: python -m experiments.monte_carlo_figure11
-Expected at --budget cpu: 3.59 % at k = 1, 1.99 % at k = 51 and for weight scaling, 1.98 % at k = 119,
-from nets of 12 000 updates; about twenty minutes of one core.
+Expected at --budget cpu: 3.59 % at k = 1, 1.99 % at k = 51 and for weight scaling, 1.98 % at
+k = 119, from nets of 12 000 updates; about twenty minutes of one core.
 """
 
 import dataclasses
