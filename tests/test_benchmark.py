@@ -243,6 +243,7 @@ def test_the_family_s_table_shows_members_and_no_floors():
     assert "at most 1.2 times" in table
 
 
+@pytest.mark.slow
 def test_the_transformer_s_variants_differ_in_who_drops_and_in_nothing_else():
     x = jax.random.normal(jax.random.key(1), (2, 8, 16))
     blocks = {name: transformer.block(name, 16) for name in get_args(transformer.Variant)}

@@ -33,6 +33,7 @@ def test_noise_and_signal_of_a_known_gradient():
     np.testing.assert_allclose(signal, 4 * 200, atol=5.2 * 12 * np.sqrt(200 / draws))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 4])
 def test_where_nothing_is_dropped_every_gradient_is_that_of_the_network(steps):
     model = network(0.0)
