@@ -1,5 +1,6 @@
 """What Keras users call fit, evaluate, save and load, for any NNX model."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,12 +90,12 @@ def fit(
     if validation_data is not None:
         data["val"] = (jnp.asarray(validation_data[0]), jnp.asarray(validation_data[1]))
     check_data(data, batch_size)
-    model.train()
-    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     if loss is cross_entropy:
         outputs = _shape_of_outputs(model, data["train"][0])
         for name, (_, labels) in data.items():
             _check_labels(name, labels, outputs)
+    model.train()
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     state = State(
         key,
         jnp.zeros((), jnp.int32),
@@ -154,15 +155,16 @@ def evaluate(
     """
     x, y = jnp.asarray(x), jnp.asarray(y)
     check_data({"train": (x, y)}, 1)
-    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    graphdef, state = nnx.split(model)
+    measured = _measured(graphdef, tuple(metrics.items()), state, x, y)
+    return {name: float(value) for name, value in measured.items()}
 
-    @jax.jit
-    def measure_all(params, rest, x, y):
-        copy = nnx.merge(graphdef, params, rest, copy=True)
-        copy.eval()
-        return mean_in_chunks(lambda x, y: {n: m(copy, x, y) for n, m in metrics.items()}, x, y)
 
-    return {name: float(value) for name, value in measure_all(params, rest, x, y).items()}
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _measured(graphdef, metrics, state, x, y):
+    model = nnx.merge(graphdef, state, copy=True)
+    model.eval()
+    return mean_in_chunks(lambda x, y: {name: m(model, x, y) for name, m in metrics}, x, y)
 
 
 def save(folder: str | Path, model: nnx.Module) -> None:

@@ -17,10 +17,10 @@ Forecast at the CPU budget: 0.1 to 0.3 points between the arms. In the paper the
 import dataclasses
 from collections.abc import Sequence
 
-from experiments import mlp_parts, mlp_run, study
+from experiments import mlp_run, study
 from experiments.study import Budget
 
-Config, run = mlp_run.Config, mlp_run.run
+Config, run, tried = mlp_run.Config, mlp_run.run, study.untuned
 BUDGETS = {
     "cpu": Budget(
         updates=24_000,
@@ -30,7 +30,6 @@ BUDGETS = {
     "paper": Budget(updates=990_000, seeds=5),
 }
 WIDTHS = (1024, 2048)
-MAX_NORM = {"cpu": 4.0, "paper": 2.0}  # in the paper's convention
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,17 +47,10 @@ def grid(budget: str) -> list[Config]:
                     hidden=(width,) * layers,
                     rate=rates[0],
                     input_rate=rates[1],
-                    momentum={"cpu": 0.9, "paper": 0.95}[budget],
                     evaluations=99,
                 )
-                c = mlp_parts.max_norms(MAX_NORM[budget], config.rates)
-                found.append(dataclasses.replace(config, max_norm=c))
+                found.append(study.settled(config, budget))
     return found
-
-
-def tried(config: Config) -> list[Config]:
-    """The row's own settings: what they reach on validation data."""
-    return [config]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -19,7 +19,7 @@ its 10.6 % at 1000 is not what a well-trained net makes (6 to 8 %).
 import dataclasses
 from collections.abc import Sequence
 
-from experiments import mlp_parts, mlp_run, paper, study
+from experiments import mlp_run, paper, study
 from experiments.study import Budget
 
 Config, run = mlp_run.Config, mlp_run.run
@@ -28,7 +28,6 @@ BUDGETS = {
     "paper": Budget(updates=200_000, seeds=10),
 }
 HIDDEN = {"cpu": (512, 512, 1024), "paper": (1024, 1024, 2048)}
-MAX_NORM = {"cpu": 4.0, "paper": 2.0}  # in the paper's convention
 SIZES = tuple(point[0] for point in paper.CURVES["figure10/dropout"].points)
 
 
@@ -44,12 +43,10 @@ def grid(budget: str) -> list[Config]:
             config = Config(
                 row=f"{arm}_{cases}",
                 hidden=HIDDEN[budget],
-                momentum={"cpu": 0.9, "paper": 0.95}[budget],
                 training_cases=cases,
                 **dropout,
             )
-            c = mlp_parts.max_norms(MAX_NORM[budget], config.rates)
-            found.append(dataclasses.replace(config, max_norm=c))
+            found.append(study.settled(config, budget))
     return found
 
 

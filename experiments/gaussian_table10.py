@@ -17,15 +17,14 @@ reach it at --budget paper would be a finding.
 import dataclasses
 from collections.abc import Sequence
 
-from experiments import mlp_parts, mlp_run, study
+from experiments import mlp_run, study
 from experiments.study import Budget
 
-Config, run = mlp_run.Config, mlp_run.run
+Config, run, tried = mlp_run.Config, mlp_run.run, study.untuned
 BUDGETS = {
     "cpu": Budget(updates=12_000, seeds=10),
     "paper": Budget(updates=1_000_000, seeds=10),
 }
-MAX_NORM = {"cpu": 4.0, "paper": 2.0}  # in the paper's convention
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,21 +39,21 @@ def grid(budget: str) -> list[Config]:
             row=f"mnist_{noise}",
             noise=noise,
             hidden=(1024, 1024),
-            momentum={"cpu": 0.9, "paper": 0.95}[budget],
         )
-        c = mlp_parts.max_norms(MAX_NORM[budget], config.rates)
-        found.append(dataclasses.replace(config, max_norm=c))
+        found.append(study.settled(config, budget))
     return found
-
-
-def tried(config: Config) -> list[Config]:
-    """The row's own settings: what they reach on validation data."""
-    return [config]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     study.launch(
-        "gaussian_table10", Study, __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried
+        "gaussian_table10",
+        Study,
+        __doc__,
+        argv,
+        budgets=BUDGETS,
+        grid=grid,
+        run=run,
+        tried=tried,
     )
 
 

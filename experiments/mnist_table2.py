@@ -50,8 +50,6 @@ BUDGETS = {
     ),
     "paper": Budget(updates=1_000_000, seeds=5),
 }
-# The paper's c, in the paper's convention: 2 in a million updates; looser where there are few.
-MAX_NORM = {"cpu": 4.0, "paper": 2.0}
 LEARNING_RATES = {"relu": (0.05, 0.1, 0.2), "logistic": (0.2, 0.5, 1.0), "maxout": (0.05, 0.1, 0.2)}
 
 
@@ -62,16 +60,11 @@ class Study(study.Study):
 
 def grid(budget: str) -> list[Config]:
     """Each net with dropout, and the same without."""
-    momentum = {"cpu": 0.9, "paper": 0.95}[budget]
     found = []
     for name, net in NETS.items():
         for arm, dropout in {"dropout": {}, "standard": {"rate": 0.0, "input_rate": 0.0}}.items():
-            config = Config(row=f"{arm}_{name}", momentum=momentum, **{"learning_rate": 0.1, **net})
-            config = dataclasses.replace(config, **dropout)
-            if "maxnorm" in name:
-                c = mlp_parts.max_norms(MAX_NORM[budget], config.rates)
-                config = dataclasses.replace(config, max_norm=c)
-            found.append(config)
+            config = Config(row=f"{arm}_{name}", **net, **dropout)
+            found.append(study.settled(config, budget, max_norm="maxnorm" in name))
     return found
 
 

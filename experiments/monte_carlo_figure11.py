@@ -27,7 +27,7 @@ import numpy as np
 
 import dropout_jax as dj
 from dropout_jax._typing import Array
-from experiments import mlp_parts, mlp_run, study
+from experiments import mlp_run, study
 from experiments.study import Budget
 
 PASSES = (1, 3, 5, 7, 9, 11, 15, 19, 25, 31, 41, 51, 61, 71, 81, 91, 101, 111, 119)
@@ -35,7 +35,6 @@ BUDGETS = {
     "cpu": Budget(updates=12_000, seeds=3),
     "paper": Budget(updates=1_000_000, seeds=5),
 }
-MAX_NORM = {"cpu": 4.0, "paper": 2.0}  # in the paper's convention
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +101,8 @@ def weighted_errors(weights: Array, samples: Array, y: Array) -> Array:
 
 
 def grid(budget: str) -> list[Config]:
-    config = Config(
-        row="dropout_relu_maxnorm_3x1024",
-        momentum={"cpu": 0.9, "paper": 0.95}[budget],
-        pool={"cpu": 300, "paper": 1000}[budget],
-    )
-    c = mlp_parts.max_norms(MAX_NORM[budget], config.rates)
-    return [dataclasses.replace(config, max_norm=c)]
+    pool = {"cpu": 300, "paper": 1000}[budget]
+    return [study.settled(Config(row="dropout_relu_maxnorm_3x1024", pool=pool), budget)]
 
 
 def tried(config: Config) -> list[Config]:

@@ -22,10 +22,10 @@ Forecast: a U in both panels. At the CPU budget its floor is near 2.7 % and its 
 import dataclasses
 from collections.abc import Sequence
 
-from experiments import mlp_parts, mlp_run, paper, study
+from experiments import mlp_run, paper, study
 from experiments.study import Budget
 
-Config, run = mlp_run.Config, mlp_run.run
+Config, run, tried = mlp_run.Config, mlp_run.run, study.untuned
 BUDGETS = {
     "cpu": Budget(updates=10_000, seeds=3),
     "paper": Budget(updates=1_000_000, seeds=5),
@@ -33,7 +33,6 @@ BUDGETS = {
 N_FIXED = {"cpu": (512, 512, 512), "paper": (2048, 2048, 2048)}
 KEPT = {"cpu": (64, 64, 128), "paper": (256, 256, 512)}
 CASES = {"cpu": 10_000, "paper": None}
-MAX_NORM = {"cpu": 4.0, "paper": 2.0}  # in the paper's convention
 RATES = tuple(sorted(point[0] for point in paper.CURVES["figure9a/test"].points))
 
 
@@ -52,22 +51,22 @@ def grid(budget: str) -> list[Config]:
                 hidden=hidden,
                 rate=rate,
                 input_rate=0.0,
-                momentum={"cpu": 0.9, "paper": 0.95}[budget],
                 training_cases=CASES[budget],
             )
-            c = mlp_parts.max_norms(MAX_NORM[budget], config.rates)
-            found.append(dataclasses.replace(config, max_norm=c))
+            found.append(study.settled(config, budget))
     return found
-
-
-def tried(config: Config) -> list[Config]:
-    """The row's own settings: what they reach on validation data."""
-    return [config]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     study.launch(
-        "rate_figure9", Study, __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried
+        "rate_figure9",
+        Study,
+        __doc__,
+        argv,
+        budgets=BUDGETS,
+        grid=grid,
+        run=run,
+        tried=tried,
     )
 
 

@@ -28,7 +28,6 @@ BUDGETS = {
     "paper": Budget(updates=1_000_000, seeds=5),
 }
 NONE = {"rate": 0.0, "input_rate": 0.0}
-MAX_NORM = {"cpu": 4.0, "paper": 2.0}  # in the paper's convention
 # A penalty that is to matter in a few thousand updates is stronger than one that has a million.
 L1 = {"cpu": 3e-4, "paper": 1e-6}
 L2_OF_DROPOUT = {"cpu": 1e-4, "paper": 1e-5}
@@ -40,7 +39,6 @@ class Study(study.Study):
 
 
 def grid(budget: str) -> list[Config]:
-    momentum = {"cpu": 0.9, "paper": 0.95}[budget]
     rows = {
         "l2": {**NONE, "l2": 1e-4},
         "l2_l1": {**NONE, "l2": 1e-4, "l1": L1[budget]},
@@ -51,13 +49,8 @@ def grid(budget: str) -> list[Config]:
     }
     found = []
     for row, fields in rows.items():
-        config = Config(
-            row=row, budget=budget, hidden=(1024, 1024, 2048), momentum=momentum, **fields
-        )
-        if row.endswith("maxnorm"):
-            c = mlp_parts.max_norms(MAX_NORM[budget], config.rates)
-            config = dataclasses.replace(config, max_norm=c)
-        found.append(config)
+        config = Config(row=row, budget=budget, hidden=(1024, 1024, 2048), **fields)
+        found.append(study.settled(config, budget, max_norm=row.endswith("maxnorm")))
     return found
 
 

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dropout_jax.runs import NonFiniteLossError
-from experiments import common, once, record, trials
+from experiments import common, mlp_parts, once, record, trials
 from experiments.mlp_run import Config
 
 VALIDATION = 10_000
+MOMENTUM = {"cpu": 0.9, "paper": 0.95}
+# The paper's c, in the paper's convention: 2 in a million updates; looser where there are few.
+MAX_NORM = {"cpu": 4.0, "paper": 2.0}
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,17 @@ def trial(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
             return {"final": final, "extra": {"updates": 0}}
 
     return run_trial
+
+
+def settled(config: Config, budget: str, *, max_norm: bool = True) -> Config:
+    """A row with the momentum of a budget, and with its max-norm on every layer."""
+    c = mlp_parts.max_norms(MAX_NORM[budget], config.rates) if max_norm else None
+    return dataclasses.replace(config, momentum=MOMENTUM[budget], max_norm=c)
+
+
+def untuned(config: Config) -> list[Config]:
+    """What `--tune` makes of a row with one setting: what it reaches on validation data."""
+    return [config]
 
 
 def planned(study: Study, budget: Budget, grid: Sequence[Config]) -> list[Config]:

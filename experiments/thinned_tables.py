@@ -28,7 +28,7 @@ def table(results: Path) -> str:
 
 TITLES = {
     "compare": "784-1024-1024-1024-10 on MNIST, each method with its own learning rate:",
-    "headline": "The same network for longer, at settings chosen on validation images at 100 epochs:",
+    "headline": "The same network for longer:",
     "life": "The number of updates in the life of a sub-network:",
     "block": "The number of units that are kept or dropped together:",
 }

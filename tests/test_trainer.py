@@ -60,6 +60,18 @@ def test_evaluate_leaves_the_model_as_it_is():
     assert not model.dropouts[1].deterministic  # as it was
 
 
+def test_evaluate_compiles_once_for_a_model_and_its_metrics():
+    traced = []
+
+    def count(model, x, y):
+        traced.append(1)
+        return jnp.mean(model(x))
+
+    model, (x, y) = mlp(), task()
+    first, second = (dj.evaluate(model, x + i, y, metrics={"count": count}) for i in range(2))
+    assert len(traced) == 1 and first != second
+
+
 def test_evaluate_takes_other_metrics_and_numpy_arrays():
     def square(model, x, y):
         return jnp.mean((model(x)[:, 0] - y) ** 2)
@@ -163,6 +175,14 @@ def test_labels_that_are_no_integers_a_case_say_what_to_write(wrong):
         fit(x, wrong(y))
     with pytest.raises(TypeError, match="labels of val"):
         fit(x, y, validation_data=(x, wrong(y)))
+
+
+def test_a_mistake_leaves_the_model_in_its_mode():
+    model, (x, y) = mlp(), task()
+    model.eval()
+    with pytest.raises(ValueError, match="label the classes"):
+        dj.fit(model, optax.sgd(0.1), x, y + 1, key=KEY, epochs=1, progress=False)
+    assert model.dropouts[1].deterministic
 
 
 def test_another_loss_takes_other_targets():
