@@ -10,9 +10,9 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
 
@@ -55,6 +55,11 @@ class Common:
     """folder for records and pictures; experiments/results holds those that are committed"""
     resume: bool = field(default=False, metadata=NOT_RECORDED)
     """skip a run whose record is there already"""
+
+
+def shared(study: Common) -> dict[str, Any]:
+    """The fields that a study hands on to each of its runs."""
+    return {f.name: getattr(study, f.name) for f in fields(Common)}
 
 
 def cli(config_type: type[ConfigT], description: str, argv: Sequence[str] | None = None) -> ConfigT:

@@ -163,8 +163,7 @@ def configs(study: Study) -> list[Config]:
     unknown = sorted(set(study.examples) - set(UPDATES))
     if unknown:
         raise ValueError(f"--examples has {unknown}; choose from {', '.join(map(str, UPDATES))}.")
-    common_fields = {f.name for f in dataclasses.fields(common.Common)}
-    base = Config(**{name: getattr(study, name) for name in common_fields}, hidden=study.hidden)
+    base = Config(**common.shared(study), hidden=study.hidden)
     return [dataclasses.replace(base, examples=n, updates=UPDATES[n]) for n in study.examples]
 
 

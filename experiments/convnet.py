@@ -167,9 +167,8 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
 
 def configs(study: Study) -> list[Config]:
     """The arms: what is dropped of the maps, without dropout of the dense layer and with it."""
-    common_fields = {f.name for f in dataclasses.fields(common.Common)}
     base = Config(
-        **{name: getattr(study, name) for name in common_fields},
+        **common.shared(study),
         data=study.dataset,
         examples=study.examples,
         epochs=study.epochs,

@@ -159,9 +159,8 @@ def _updates(config: Config, few: train.Data) -> timing.Program:
 
 def final(study: Study, method: Method, rate: float) -> Config:
     """The run that is tested."""
-    common_fields = {f.name for f in dataclasses.fields(common.Common)}
     return Config(
-        **{name: getattr(study, name) for name in common_fields},
+        **common.shared(study),
         data=study.dataset,
         method=method,
         rate=rate,

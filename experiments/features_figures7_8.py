@@ -144,8 +144,7 @@ def histograms(activity: np.ndarray) -> dict[str, Any]:
 
 
 def grid(study: Study) -> list[Config]:
-    shared = {f.name: getattr(study, f.name) for f in dataclasses.fields(common.Common)}
-    config = Config(**shared, budget=study.budget, updates=UPDATES[study.budget])
+    config = Config(**common.shared(study), budget=study.budget, updates=UPDATES[study.budget])
     return [
         dataclasses.replace(config, row=row, rate=rate)
         for row, rate in (("standard", 0.0), ("dropout", 0.5))

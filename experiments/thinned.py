@@ -143,9 +143,8 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
 
 def configs(study: Study) -> list[Config]:
     """The runs that a study consists of."""
-    common_fields = {f.name for f in dataclasses.fields(common.Common)}
     base = Config(
-        **{name: getattr(study, name) for name in common_fields},
+        **common.shared(study),
         study=study.study,
         data=study.dataset,
         epochs=study.epochs,
