@@ -738,6 +738,14 @@ def test_features_are_recorded_for_both_arms(small_images, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_an_autoencoder_learns_what_is_not_the_mean_image(monkeypatch):
+    same = images()._replace(train_x=np.ones((400, 16)), test_x=np.ones((200, 16)))
+    monkeypatch.setattr(data, "load", lambda name, data_dir=None: same)
+    final = features_figures7_8.run(features_figures7_8.Config(seeds=1, quick=True))["final"]
+    assert (final["test_reconstruction"][0], final["zero_percent"][0]) == (0, 100)
+
+
+@pytest.mark.slow
 def test_rate_advice_sweeps_in_one_program(tmp_path, capsys, monkeypatch):
     programs, make_train = [], rate_advice.train.make_train
     monkeypatch.setattr(
