@@ -199,6 +199,7 @@ def test_every_part_of_the_map_is_needed(x64, name):
     assert np.abs(predictions(weights, biases) - paper_run()[0]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_both_runs_share_their_masks(x64):
     x, key = jnp.ones((64, 10)), jax.random.key(5)
     mask = dj.bernoulli_mask(key, 0.25, x.shape)

@@ -345,6 +345,7 @@ def test_array_rate_masks_as_the_number_does(rate):
     np.testing.assert_array_equal(numpy(ones()), expected)
 
 
+@pytest.mark.slow
 def test_sweep_over_array_rates_is_one_trace():
     layer = layers.Dropout(jnp.float32(0.1), rngs=nnx.Rngs(0))
     traces = []
@@ -380,6 +381,7 @@ def test_a_layer_made_with_a_traced_rate_has_it_in_its_state(transform):
     np.testing.assert_allclose(state["rate"], [0.2, 0.7])
 
 
+@pytest.mark.slow
 def test_map_over_rates_and_over_stacked_layers():
     rates = jnp.array([0.0, 0.5, 1.0])
 

@@ -198,6 +198,7 @@ def network(activation="relu", **options):
     )
 
 
+@pytest.mark.slow
 def test_sparsity_adds_the_divergence_of_every_hidden_unit():
     model, x, y = network(), jnp.arange(20.0).reshape(5, 4) / 10, jnp.array([0, 1, 2, 0, 1])
     hidden, logits = mlp_parts.activities(model, x)
@@ -263,6 +264,7 @@ def test_max_norm_is_a_layer_each():
         assert float(lengths.max()) == pytest.approx(c, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_errors_of_averages_are_those_of_every_draw():
     """Two passes of three are right on a case: an average of all is right, a single one 2 in 3."""
     right, wrong = jnp.array([[0.9, 0.1]]), jnp.array([[0.2, 0.8]])
@@ -273,6 +275,7 @@ def test_errors_of_averages_are_those_of_every_draw():
     assert set(single.tolist()) == {0.0, 100.0}  # 40 draws miss one of them once in 1e7
 
 
+@pytest.mark.slow
 def test_averages_of_any_number_of_passes_are_one_program():
     """The pool is an argument of it: as a constant it would be compiled for every k and network."""
     y, compiled = jnp.array([0, 1, 1, 0, 1]), monte_carlo_figure11.weighted_errors._cache_size()

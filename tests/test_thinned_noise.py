@@ -49,6 +49,7 @@ def test_where_nothing_is_dropped_every_gradient_is_that_of_the_network(steps):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_life_of_a_window_has_one_sub_network_and_lives_of_one_have_more():
     def left_out(steps):
         grads = thinned_noise.thinned(network(0.5), dj.Thin(steps=steps, block=4))(KEY, BATCHES)

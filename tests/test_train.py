@@ -101,6 +101,7 @@ def recorded(epochs=3, batch_size=4, n=18, key=KEY, **options):
 # --- one program
 
 
+@pytest.mark.slow
 def test_a_sweep_over_seeds_and_hyperparameters_is_one_trace():
     builds = []
     run = train.make_train(

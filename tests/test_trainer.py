@@ -40,7 +40,9 @@ def assert_same_model(a, b):
 # --- evaluate
 
 
-@pytest.mark.parametrize("n", [48, train.EVALUATION_CHUNK + 7])
+@pytest.mark.parametrize(
+    "n", [48, pytest.param(train.EVALUATION_CHUNK + 7, marks=pytest.mark.slow)]
+)
 def test_evaluate_is_the_mean_over_all_examples_without_dropout(n):
     model, (x, y) = mlp(), task(n)
     found = dj.evaluate(model, x, y)
