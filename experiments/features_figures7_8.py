@@ -35,7 +35,7 @@ from experiments import arms, common, once, record
 
 UPDATES = {"cpu": 30_000, "paper": 300_000}
 FILTERS, CASES = 64, 1000
-LARGEST, BINS = {"unit_means": 5.0, "activities": 20.0}, 50  # of the histograms
+LARGEST, BINS = {"unit_means": 5.0, "activities": 20.0}, 200  # of the histograms
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
         "extra": {
             "updates": int(state.step[0]),
             "epoch_chosen": "last",
-            "filters": packed(first["kernel"][...][0]),
+            # Pixels that no image lights keep their initial weights.
+            "filters": packed(first["kernel"][...][0] * jnp.any(images, axis=0)[:, None]),
             **histograms(np.asarray(activity[0])),
         },
     }

@@ -58,7 +58,12 @@ def figures_7_8(records: Sequence[Record], figure: Figure) -> None:
         for axis, name in zip(column[1:], ("unit_means", "activities"), strict=True):
             axis.stairs(r.extra[name], r.extra[f"{name}_edges"], fill=True)
             axis.set(xlabel={"unit_means": "mean activity of a unit"}.get(name, "activity"))
-            axis.set_ylabel("count")
+            axis.set(ylabel="count", xlim=(0, max(largest(r, name) for r in records)))
+
+
+def largest(r: Record, name: str) -> float:
+    """Where the last bin of a histogram ends that is not empty."""
+    return r.extra[f"{name}_edges"][int(np.flatnonzero(r.extra[name])[-1]) + 1]
 
 
 def figure_9(records: Sequence[Record], figure: Figure) -> None:

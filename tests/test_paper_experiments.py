@@ -135,12 +135,20 @@ def test_l1_has_an_effect_in_the_updates_of_the_cpu_budget():
     assert moved > 0.1 * math.sqrt(2 / 1024)
 
 
-@pytest.mark.parametrize("module", [architectures_figure4, gaussian_table10, rate_figure9])
+@pytest.mark.parametrize("module", [architectures_figure4, gaussian_table10])
 @pytest.mark.parametrize("budget", ["cpu", "paper"])
 def test_one_setting_for_all_is_not_chosen(module, budget):
     found = module.grid(budget)
     assert len({config.learning_rate for config in found}) == 1
     assert all(module.tried(config) == [config] for config in found)
+
+
+@pytest.mark.parametrize("budget", ["cpu", "paper"])
+def test_figure_9_compares_the_same_learning_rates_times_keep(budget):
+    for config in rate_figure9.grid(budget):
+        tried = [c.learning_rate / (1 - config.rate) for c in rate_figure9.tried(config)]
+        assert tried == pytest.approx(rate_figure9.LEARNING_RATES)
+        assert config in rate_figure9.tried(config)
 
 
 def test_table_10_changes_the_noise_alone():
@@ -570,6 +578,7 @@ def test_the_arms_of_figure_8_share_their_axes(tmp_path):
     figure, records = Figure(), paper_tables.reported(tmp_path, "features_figures7_8")
     paper_figures.figures_7_8(records, figure)
     for left, right in (figure.axes[2:4], figure.axes[4:6]):
+        assert 1 < left.get_xlim()[1] <= 1.1  # all activities are 1: to the end of their bin
         left.set_xlim(0, 7)
         assert right.get_xlim() == (0, 7)
     assert "factor of 0.5" in paper_tables.features_figures7_8(tmp_path)
