@@ -726,6 +726,14 @@ def test_a_record_on_own_rows_runs_again_bit_for_bit(small_images, tmp_path, cap
     assert "test_error: equal\ntrain_error: equal\n" in capsys.readouterr().out
 
 
+def test_filters_are_shown_where_images_have_ink():
+    images = jnp.zeros((100, 3)).at[:, 1].set(0.5).at[7, 2].set(0.5)
+    assert features_figures7_8.often_lit(images).tolist() == [False, True, True]
+    assert features_figures7_8.often_lit(jnp.tile(images, (2, 1)).at[7].set(0)).tolist() == [
+        False, True, False,
+    ]  # fmt: skip
+
+
 def test_histograms_of_both_arms_have_the_same_bins_and_lose_nothing():
     small, large = (
         features_figures7_8.histograms(scale * np.arange(12.0).reshape(4, 3)) for scale in (0.1, 9)
