@@ -13,8 +13,9 @@ that ours does not.
 Selection: none of the settings but the mean, on the last 10 000 training images.
 
 Command: python -m experiments.features_figures7_8
-At --budget cpu, on one core: 5 minutes (30 000 updates, 3 seeds, both arms).
-Forecast: lower mean activity and a larger share of zeros with dropout.
+Time at --budget cpu, on one core: 5 minutes (30 000 updates, 3 seeds, both arms).
+Expected: strokes and spots with dropout, nothing to name without. A mean activity of 0.13 against
+0.37, 63 % of activities 0 against 0.15 %; the test error is 8 times higher with dropout.
 """
 
 import base64
