@@ -1,7 +1,8 @@
 """The figures of the paper's experiments, drawn from records with the published points beside them.
 
 Ours in colour, with bars of one standard error over seeds; the paper's in grey, with its own bars,
-of which it does not say what they are. A picture carries the digest of its records.
+of which it does not say what they are. In Figure 11 both are the standard deviation over draws. A
+picture carries the digest of its records.
 """
 
 import base64

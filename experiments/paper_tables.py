@@ -148,7 +148,7 @@ def features_figures7_8(results: Path) -> str:
 
 
 def table(results: Path, experiment: str, rows: Mapping[str, Number | None], note: str) -> str:
-    """Every row that was published or run, and what dropout changed where all else is alike.
+    """Every row that was published or run, and what dropout changed.
 
     Args:
       results: the folder of results.
@@ -172,7 +172,9 @@ def table(results: Path, experiment: str, rows: Mapping[str, Number | None], not
 
 def line(r: Record, number: Number | None, every: Sequence[Record]) -> list[object]:
     """One run beside what was published."""
-    as_published = r.config["budget"] == "paper" or r.experiment == "pylearn2_recipe"
+    as_published = r.config["budget"] == "paper" or (
+        r.experiment == "pylearn2_recipe" and r.config["budget"] == "cpu"
+    )
     return [
         r.config["row"], beside(r, number), record.plus_minus(r.final["test_error"]),
         difference(r.final["test_error"], number) if as_published else "–",
@@ -197,9 +199,11 @@ def settings(r: Record) -> str:
 
 def selection(r: Record, every: Sequence[Record]) -> str:
     """How a run's settings came about: they are those of the best of its trials, or not."""
-    compared = trials.trials_of(every, r.config)
-    if len(compared) > 1 and trials.best(compared) == {n: r.config[n] for n in trials.TUNED}:
-        return f"best of {len(compared)} on validation"
+    before = [t for t in every if t.provenance["utc"] < r.provenance["utc"]]
+    compared = trials.trials_of(before, r.config)
+    settings = trials.different(compared)
+    if settings > 1 and trials.best(compared) == {n: r.config[n] for n in trials.TUNED}:
+        return f"best of {settings} on validation"
     return "set beforehand"
 
 
@@ -224,7 +228,10 @@ def difference(ours: Sequence[float], number: Number | None) -> str:
 
 
 def separations(records: Iterable[Record]) -> list[str]:
-    """A sentence for every pair dropout_X and standard_X of as many updates."""
+    """A sentence for every pair dropout_X and standard_X of as many updates.
+
+    Seeds that draw images of their own are compared one by one: both arms draw the same.
+    """
     by_name = {(r.config["row"], r.config["budget"], r.extra["updates"]): r for r in records}
     sentences = []
     for (row, *rest), r in by_name.items():
@@ -234,6 +241,8 @@ def separations(records: Iterable[Record]) -> list[str]:
         with_, without = r.final["test_error"], other.final["test_error"]
         change = record.mean_and_stderr(with_)[0] - record.mean_and_stderr(without)[0]
         stderr = record.difference_stderr(with_, without)
+        if r.config["training_cases"] and len(with_) == len(without):
+            stderr = record.mean_and_stderr([a - b for a, b in zip(with_, without, strict=True)])[1]
         if not math.isfinite(change):
             continue
         of = f" ± {stderr:.2f} ({abs(change) / stderr:.1f} standard errors)" if stderr else ""

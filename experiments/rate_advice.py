@@ -19,6 +19,7 @@ import dataclasses
 import hashlib
 import math
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,8 @@ class Config(common.Common):
 def run(config: Config) -> dict[str, Any]:
     """The errors of every rate on the cases trained on and on those set aside, and the advice."""
     arms.check_counts(seeds=config.seeds, epochs=config.epochs, batch_size=config.batch_size)
+    if config.seeds < 2:
+        raise ValueError("--seeds is 1; write 2 or more: their spread tells rates apart")
     if 0 not in config.rates:
         raise ValueError("--rates has no 0; the advice compares with a net without dropout")
     x, y, _ = cases(config)
@@ -77,6 +80,11 @@ def run(config: Config) -> dict[str, Any]:
             f"{len(x)} cases are too few for a batch of {config.batch_size} and a fifth"
         )
     splits = {"train": (x[:-aside], y[:-aside]), "val": (x[-aside:], y[-aside:])}
+    if unseen := set(y[-aside:].tolist()) - set(y[:-aside].tolist()):
+        raise ValueError(
+            f"the last fifth of the cases, set aside, holds the classes {sorted(unseen)}, and the "
+            "rest does not; write the cases in random order"
+        )
     splits = {name: tuple(map(jnp.asarray, pair)) for name, pair in splits.items()}
     sizes = (x.shape[1], *config.hidden, int(y.max()) + 1)
 
@@ -121,6 +129,8 @@ def cases(config: Config) -> tuple[np.ndarray, np.ndarray, str]:
         return digits.train_x, digits.train_y, digits.sha256
     if config.file is None:
         raise ValueError("the record is of a file of its user's own; its data are not here")
+    if not zipfile.is_zipfile(config.file):
+        raise ValueError(f"{config.file} is no .npz file; write one with np.savez(file, x=x, y=y)")
     with np.load(config.file) as arrays:
         if not {"x", "y"} <= set(arrays.files):
             raise ValueError(f"{config.file} holds {sorted(arrays.files)}; it needs x and y")

@@ -7,9 +7,9 @@ kept at any rate, high rates cost less, and the best is near 0.4.
 Method: the paper's nets, 784-2048-2048-2048-10 and pn = 256, 256, 512, trained on all images, at
 --budget paper. At --budget cpu they are 784-512-512-512-10 and pn = 64, 64, 128, each seed on 10
 000 training images of its own, where dropout gains more in few updates. No dropout on the input,
-and max-norm with the paper's one c, which in our convention is (1 - rate) c. At --budget cpu
-momentum is 0.9 from the first update, where the paper's rises to 0.95, and c is 4 in the paper's
-convention, where the paper has 2.
+and max-norm with the paper's one c, which in our convention is (1 - rate) c. Momentum
+is final from the first update, where the paper's rises: 0.95, and 0.9 at --budget cpu, where c is 4
+in the paper's convention, where the paper has 2.
 Selection: of the learning rate, keep times 0.03 or 0.1, a row, by --tune on the last 10 000
 training images. (One of 0.1 for all rates, tried first, was far too large for high ones. One for all
 in the paper's convention would be keep^2 times it for the weights out of a hidden layer.)

@@ -58,12 +58,12 @@ def experiment_module(name: str) -> Any:
 
 
 def build_config(config_type: type, recorded: dict[str, Any], data_dir: Path | None) -> Any:
-    """The Config of a record; ValueError where its fields are no longer those of the record."""
+    """The Config of a record; ValueError for a field that is gone. One that is new has its default."""
     fields = {f.name for f in dataclasses.fields(config_type) if f.metadata.get("recorded", True)}
-    if fields != set(recorded):
+    if unknown := set(recorded) - fields:
         raise ValueError(
-            f"the record lacks {sorted(fields - set(recorded))} and has an unknown "
-            f"{sorted(set(recorded) - fields)}; check out the commit that it names"
+            f"{sorted(unknown)} of the record are no settings of this checkout; check out the "
+            "commit that it names"
         )
     config = config_type(**{name: _tuples(value) for name, value in recorded.items()})
     return config if data_dir is None else dataclasses.replace(config, data_dir=data_dir)

@@ -39,7 +39,7 @@ class Study(common.Common):
     seeds: int | None = None
     """how many runs a row, side by side in one program; not given: as the budget says"""
     budget: Literal["cpu", "paper"] = "cpu"
-    """cpu: a start that one core makes in a fraction of an hour; paper: the paper's own"""
+    """cpu: what one core makes in minutes or a few hours; paper: as many updates as the paper's"""
     rows: tuple[str, ...] = ()
     """which rows of the table or points of the figure; not given: as the budget says"""
     updates: int | None = None
@@ -86,6 +86,7 @@ def launch(
                     for c in tried(config)
                 ]
             else:
+                say_if_untuned(experiment, config, tried(config))
                 configs = [chosen(experiment, config)]
             for c in configs:
                 try:
@@ -139,7 +140,8 @@ def planned(study: Study, budget: Budget, grid: Sequence[Config]) -> list[Config
     return [
         dataclasses.replace(
             config,
-            budget=study.budget,
+            # A run of other length is not to be shown as one at the budget.
+            budget="own" if study.updates not in (None, budget.updates) else study.budget,
             updates=study.updates or budget.updates,
             seeds=study.seeds or budget.seeds,
             quick=study.quick,
@@ -152,11 +154,23 @@ def planned(study: Study, budget: Budget, grid: Sequence[Config]) -> list[Config
     ]
 
 
+def trials_of(experiment: str, config: Config) -> list[record.Record]:
+    return trials.trials_of(record.read_all(experiment, config.out), record.recorded_config(config))
+
+
+def say_if_untuned(experiment: str, config: Config, tried: Sequence[Config]) -> None:
+    compared = trials.different(trials_of(experiment, config))
+    if compared < len(tried) > 1:
+        print(
+            f"{config.row}: {compared} of {len(tried)} settings were compared on validation data "
+            f"under {config.out}; --tune compares them",
+            file=sys.stderr,
+        )
+
+
 def chosen(experiment: str, config: Config) -> Config:
     """The config with the settings of its best trial on validation data, if it has any."""
-    found = trials.trials_of(
-        record.read_all(experiment, config.out), record.recorded_config(config)
-    )
+    found = trials_of(experiment, config)
     if not found:
         return config
     settings = trials.best(found)

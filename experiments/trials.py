@@ -27,6 +27,11 @@ def fixed(config: Mapping[str, Any]) -> str:
     return json.dumps({k: v for k, v in config.items() if k not in left_out}, sort_keys=True)
 
 
+def different(trials: Sequence[Record]) -> int:
+    """How many settings were tried, each with any number of seeds."""
+    return len({json.dumps([trial.config[name] for name in TUNED]) for trial in trials})
+
+
 def best(trials: Sequence[Record]) -> dict[str, Any]:
     """The settings of the trial of the lowest mean validation error."""
 

@@ -359,6 +359,21 @@ def test_own_data_are_checked(tmp_path):
             cases(**arrays)
     with pytest.raises(ValueError, match="not here"):
         rate_advice.cases(rate_advice.Config(data="own"))
+    array = tmp_path / "own.npy"
+    np.save(array, np.zeros(3))
+    for path in (array, tmp_path / "absent.npz"):
+        with pytest.raises(ValueError, match="np.savez"):
+            rate_advice.cases(rate_advice.Config(data="own", file=path))
+
+
+def test_advice_needs_all_classes_in_training_and_two_seeds(tmp_path):
+    path = tmp_path / "sorted.npz"
+    np.savez(path, x=np.zeros((100, 2)), y=np.arange(100) // 20)
+    config = rate_advice.Config(data="own", file=path)
+    with pytest.raises(ValueError, match=r"classes \[4\].*random order"):
+        rate_advice.run(config)
+    with pytest.raises(ValueError, match="2 or more"):
+        rate_advice.run(dataclasses.replace(config, seeds=1))
 
 
 # Choice on validation data, tables and figures, on made-up records.
@@ -407,6 +422,7 @@ def test_flags_go_before_the_budget_and_an_unknown_row_is_named(tmp_path):
     ours = mnist_table2.Study(seeds=1, updates=5, rows=("dropout_relu_3x1024",))
     (one,) = study.planned(ours, budget, grid)
     assert (one.seeds, one.updates) == (1, 5)
+    assert one.budget == "own"  # not to be compared with numbers at the budget's updates
     with pytest.raises(ValueError, match="no row is called 'x'"):
         study.planned(mnist_table2.Study(rows=("x",)), budget, grid)
 
@@ -434,6 +450,13 @@ def test_a_table_puts_each_run_beside_its_published_number(tmp_path):
     assert f"0.50 ± {spread:.2f} ({0.5 / spread:.1f} standard errors) points lower" in text
 
 
+def test_arms_that_draw_the_same_images_are_compared_seed_by_seed(tmp_path):
+    write(tmp_path, dataset_size_figure10, "dropout_100", [20.0, 30.0])
+    write(tmp_path, dataset_size_figure10, "standard_100", [20.4, 30.6])
+    text = paper_tables.dataset_size_figure10(tmp_path)
+    assert "0.50 ± 0.10 (5.0 standard errors) points lower" in text
+
+
 def test_settings_were_chosen_where_they_are_those_of_the_best_trial(tmp_path):
     row = "dropout_relu_maxnorm_3x1024"
     for rate, error in ((0.05, 1.0), (0.1, 1.2), (0.2, math.nan)):
@@ -443,6 +466,9 @@ def test_settings_were_chosen_where_they_are_those_of_the_best_trial(tmp_path):
     other = "dropout_relu_3x1024"
     write(tmp_path, mnist_table2, other, [1.0], validation=10_000)  # alone, so nothing was chosen
     write(tmp_path, mnist_table2, other, [1.2, 1.3])
+    late = {"learning_rate": 0.05, "validation": 10_000}
+    write(tmp_path, mnist_table2, row, [0.9, 0.9], **late)  # no other setting
+    write(tmp_path, mnist_table2, row, [0.1], **late | {"learning_rate": 0.4})  # after the run
     found = [(r["row"], r["settings"]) for r in rows(paper_tables.mnist_table2(tmp_path))]
     c = "c 1.6/1/1/1, momentum 0.95"
     assert (row, f"lr 0.05, {c}; best of 3 on validation") in found
@@ -690,7 +716,12 @@ def test_a_row_that_diverges_does_not_keep_the_next_from_running(
         mnist_table2.main(["--rows", *rows, "--out", str(tmp_path)])
     assert stop.value.code == 1
     output = capsys.readouterr()
-    assert output.err == "dropout_logistic_3x1024: the loss is not finite at step 3\n"
+    untuned = "{}: 0 of 3 settings were compared on validation data under {}; --tune compares them"
+    assert output.err.splitlines() == [
+        untuned.format(rows[0], tmp_path),
+        "dropout_logistic_3x1024: the loss is not finite at step 3",
+        untuned.format(rows[1], tmp_path),
+    ]
     (found,) = record.read_all("mnist_table2", tmp_path)
     assert found.config["row"] == "dropout_relu_3x1024" and found.path.name in output.out
 

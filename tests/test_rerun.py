@@ -92,7 +92,7 @@ def test_bad_input_costs_one_line(fake, path, capsys, tmp_path):
         ('"fake"', '"absent"', "'absent' cannot be run"),
         ('"fake"', '"../fake"', "cannot be run"),
         ('"fake"', '"paper"', "cannot be run"),
-        ('"hidden"', '"width"', "has an unknown ['width']"),
+        ('"hidden"', '"width"', "['width'] of the record are no settings"),
     ]:
         changed = tmp_path / f"case{len(cases)}.json"
         changed.write_text(text.replace(old, new, 1))
