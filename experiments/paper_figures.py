@@ -20,6 +20,7 @@ from experiments.paper_tables import reported, updates
 from experiments.record import Record
 
 COLOURS = {"dropout": "C0", "standard": "C1"}
+TOP = 6.0  # error % of Figure 9's axis, so that its middle can be read
 GREY = {"color": "0.45", "fmt": "s:", "ms": 3, "lw": 0.8, "capsize": 2, "zorder": 1}
 
 
@@ -68,7 +69,7 @@ def largest(r: Record, name: str) -> float:
 
 
 def figure_9(records: Sequence[Record], figure: Figure) -> None:
-    """The error against the rate, n fixed and pn fixed."""
+    """The error against the rate, n fixed and pn fixed; what is over TOP is a number."""
     for axis, panel, curve in zip(
         figure.subplots(1, 2, sharey=True), ("n_fixed", "pn_fixed"), ("9a", "9b"), strict=True
     ):
@@ -78,9 +79,14 @@ def figure_9(records: Sequence[Record], figure: Figure) -> None:
             group.sort(key=lambda r: r.config["rate"])
             for metric, style in (("test_error", "o-"), ("train_error", "o--")):
                 bars(axis, group, "rate", metric, style, f"{metric.split('_')[0]}, {label}")
+            for r in group:
+                error = record.mean_and_stderr(r.final["test_error"])[0]
+                if error > TOP:
+                    at = (r.config["rate"], TOP)
+                    axis.annotate(f"{error:.0f} %", at, ha="center", va="top", fontsize="small")
         axis.set(xlabel="rate", title={"n_fixed": "n fixed", "pn_fixed": "pn fixed"}[panel])
         axis.legend(frameon=False, fontsize="small")
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, min(TOP, axis.get_ylim()[1]))
     figure.axes[0].set_ylabel("error %")
 
 

@@ -577,6 +577,10 @@ def test_ours_and_the_paper_s_points_are_where_they_belong(tmp_path):
     assert dict(theirs.tolist())[0.9] == 3.19
     assert ours == pytest.approx(np.array([[0, 1.7], [0.9, 3.1]]))
     assert len(figure.axes[1].containers) == 1  # no record with pn fixed
+    assert not figure.axes[0].texts
+    write(tmp_path, rate_figure9, "n_fixed_0.8", [15.0, 15.4])  # off the axis
+    paper_figures.figure_9(paper_tables.reported(tmp_path, "rate_figure9"), again := Figure())
+    assert [text.get_text() for text in again.axes[0].texts] == ["15 %"]
 
 
 def labels(axis):
