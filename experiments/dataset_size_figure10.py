@@ -11,9 +11,11 @@ at --budget cpu, where c is 4 in the paper's convention, where the paper has 2.
 Selection: of the learning rate, 0.03 or 0.1, a row, by --tune on the last 10 000 training images.
 
 Command: python -m experiments.dataset_size_figure10 --tune, then without --tune
-Estimate at --budget cpu, on one core: 40 minutes (6000 updates, 3 seeds, 12 rows, and --tune).
-Forecast: the crossover at or below 1000 images, and lower errors than the paper's at small sizes:
-its 10.6 % at 1000 is not what a well-trained net makes (6 to 8 %).
+Time at --budget cpu, on one core: 40 minutes (6000 updates, 3 seeds, 12 rows, and --tune).
+Expected at --budget cpu: another crossover than the paper's. Dropout gains from 100 images on (1.3
++- 0.7 points, 1.7 +- 0.3 at 500, 1.7 +- 0.2 at 1000, 0.5 +- 0.2 at 5000), changes nothing at 10 000
+and loses 0.9 points at 50 000, which 6000 updates see 12 times: it underfits. The gain at 50 000
+that the paper has takes more updates.
 """
 
 import dataclasses
