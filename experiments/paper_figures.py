@@ -85,7 +85,7 @@ def figure_9(records: Sequence[Record], figure: Figure) -> None:
                     at = (r.config["rate"], TOP)
                     axis.annotate(f"{error:.0f} %", at, ha="center", va="top", fontsize="small")
         axis.set(xlabel="rate", title={"n_fixed": "n fixed", "pn_fixed": "pn fixed"}[panel])
-        axis.legend(frameon=False, fontsize="small")
+        axis.legend(frameon=False, fontsize="small", loc="upper left")
         axis.set_ylim(0, min(TOP, axis.get_ylim()[1]))
     figure.axes[0].set_ylabel("error %")
 
