@@ -16,7 +16,6 @@ Forecast at the CPU budget: 0.1 to 0.3 points between the arms. In the paper the
 10 000 updates and are 0.1 to 1.1 points apart after 20 000. At --budget paper 0.5 points or more.
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 from experiments import mlp_run, study
@@ -32,11 +31,6 @@ BUDGETS = {
     "paper": Budget(updates=990_000, seeds=5),
 }
 WIDTHS = (1024, 2048)
-
-
-@dataclasses.dataclass(frozen=True)
-class Study(study.Study):
-    pass
 
 
 def grid(budget: str) -> list[Config]:
@@ -57,9 +51,8 @@ def grid(budget: str) -> list[Config]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     study.launch(
-        "architectures_figure4", Study, __doc__, argv,
-        budgets=BUDGETS, grid=grid, run=run, tried=tried,
-    )  # fmt: skip
+        "architectures_figure4", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried
+    )
 
 
 if __name__ == "__main__":

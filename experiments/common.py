@@ -62,30 +62,38 @@ def shared(study: Common) -> dict[str, Any]:
     return {f.name: getattr(study, f.name) for f in fields(Common)}
 
 
-def cli(config_type: type[ConfigT], description: str, argv: Sequence[str] | None = None) -> ConfigT:
+def cli(
+    config_type: type[ConfigT],
+    description: str,
+    argv: Sequence[str] | None = None,
+    *,
+    module: str | None = None,
+) -> ConfigT:
     """Read a config from the command line, or exit: 0 after --help, 2 with one line of error.
 
     Args:
       config_type: a dataclass with a default for every field.
       description: what --help says first; an experiment passes its `__doc__`.
       argv: the arguments; those of the process where it is None.
+      module: what is started with python -m; not given: where `config_type` is from.
 
     Raises:
       SystemExit: code 2 for an unknown flag, a bad value, or an `out` that cannot be written.
     """
+    program = f"python -m {module or _module(config_type)}"
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
             config = tyro.cli(
                 config_type,
-                prog=_program(config_type),
+                prog=program,
                 description=description,
                 args=argv,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as stop:
         if stop.code:
-            _fail(f"{_first_message(stderr.getvalue())} (see {_program(config_type)} --help)")
+            _fail(f"{_first_message(stderr.getvalue())} (see {program} --help)")
         raise
     if hasattr(config, "out"):
         check_writable(config.out)
@@ -140,11 +148,11 @@ def _fail(message: str) -> NoReturn:
     raise SystemExit(2) from None
 
 
-def _program(config_type: type) -> str:
+def _module(config_type: type) -> str:
     module = config_type.__module__
     if module == "__main__":  # started with python -m
         module = getattr(sys.modules["__main__"].__spec__, "name", module)
-    return f"python -m {module}"
+    return module
 
 
 def _first_message(box: str) -> str:

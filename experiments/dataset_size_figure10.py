@@ -33,11 +33,6 @@ HIDDEN = {"cpu": (512, 512, 1024), "paper": (1024, 1024, 2048)}
 SIZES = tuple(point[0] for point in paper.CURVES["figure10/dropout"].points)
 
 
-@dataclasses.dataclass(frozen=True)
-class Study(study.Study):
-    pass
-
-
 def grid(budget: str) -> list[Config]:
     found = []
     for cases in SIZES:
@@ -58,9 +53,8 @@ def tried(config: Config) -> list[Config]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     study.launch(
-        "dataset_size_figure10", Study, __doc__, argv,
-        budgets=BUDGETS, grid=grid, run=run, tried=tried,
-    )  # fmt: skip
+        "dataset_size_figure10", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ Forecast at the CPU budget: 1.4 to 1.6 % for both. Nobody has published a second
 reach it at --budget paper would be a finding.
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 from experiments import mlp_run, study
@@ -25,11 +24,6 @@ BUDGETS = {
     "cpu": Budget(updates=12_000, seeds=10),
     "paper": Budget(updates=1_000_000, seeds=10),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Study(study.Study):
-    pass
 
 
 def grid(budget: str) -> list[Config]:
@@ -46,14 +40,7 @@ def grid(budget: str) -> list[Config]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     study.launch(
-        "gaussian_table10",
-        Study,
-        __doc__,
-        argv,
-        budgets=BUDGETS,
-        grid=grid,
-        run=run,
-        tried=tried,
+        "gaussian_table10", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried
     )
 
 

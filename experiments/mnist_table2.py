@@ -53,11 +53,6 @@ BUDGETS = {
 LEARNING_RATES = {"relu": (0.05, 0.1, 0.2), "logistic": (0.2, 0.5, 1.0), "maxout": (0.05, 0.1, 0.2)}
 
 
-@dataclasses.dataclass(frozen=True)
-class Study(study.Study):
-    pass
-
-
 def grid(budget: str) -> list[Config]:
     """Each net with dropout, and the same without."""
     found = []
@@ -81,9 +76,7 @@ def tried(config: Config) -> list[Config]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study.launch(
-        "mnist_table2", Study, __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried
-    )
+    study.launch("mnist_table2", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried)
 
 
 if __name__ == "__main__":

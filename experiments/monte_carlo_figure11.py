@@ -47,11 +47,6 @@ class Config(mlp_run.Config):
     """how often k of them are drawn"""
 
 
-@dataclasses.dataclass(frozen=True)
-class Study(study.Study):
-    pass
-
-
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     """Train, then average: the errors of each network by the number of its passes."""
     trained = mlp_run.trained(config, checkpoint_dir)
@@ -111,9 +106,8 @@ def tried(config: Config) -> list[Config]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     study.launch(
-        "monte_carlo_figure11", Study, __doc__, argv,
-        budgets=BUDGETS, grid=grid, run=run, tried=tried,
-    )  # fmt: skip
+        "monte_carlo_figure11", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried
+    )
 
 
 if __name__ == "__main__":

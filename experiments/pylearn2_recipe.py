@@ -31,11 +31,6 @@ UPDATES = PYLEARN2_RECIPE["epochs"] * PER_EPOCH
 BUDGETS = {"cpu": Budget(UPDATES, seeds=3), "paper": Budget(UPDATES, seeds=5)}
 
 
-@dataclasses.dataclass(frozen=True)
-class Study(study.Study):
-    pass
-
-
 def grid(budget: str) -> list[Config]:
     recipe = PYLEARN2_RECIPE
     learning_rate, factor, decay_epochs = recipe["learning_rate"]
@@ -64,9 +59,7 @@ def grid(budget: str) -> list[Config]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study.launch(
-        "pylearn2_recipe", Study, __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried
-    )
+    study.launch("pylearn2_recipe", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried)
 
 
 if __name__ == "__main__":

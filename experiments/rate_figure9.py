@@ -40,11 +40,6 @@ CASES = {"cpu": 10_000, "paper": None}
 RATES = tuple(sorted(point[0] for point in paper.CURVES["figure9a/test"].points))
 
 
-@dataclasses.dataclass(frozen=True)
-class Study(study.Study):
-    pass
-
-
 def grid(budget: str) -> list[Config]:
     found = []
     for rate in RATES:
@@ -73,16 +68,7 @@ def tried(config: Config) -> list[Config]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study.launch(
-        "rate_figure9",
-        Study,
-        __doc__,
-        argv,
-        budgets=BUDGETS,
-        grid=grid,
-        run=run,
-        tried=tried,
-    )
+    study.launch("rate_figure9", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried)
 
 
 if __name__ == "__main__":

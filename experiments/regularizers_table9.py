@@ -37,11 +37,6 @@ L1 = {"cpu": 3e-4, "paper": 1e-6}
 L2_OF_DROPOUT = {"cpu": 1e-4, "paper": 1e-5}
 
 
-@dataclasses.dataclass(frozen=True)
-class Study(study.Study):
-    pass
-
-
 def grid(budget: str) -> list[Config]:
     rows = {
         "l2": {**NONE, "l2": 1e-4},
@@ -74,9 +69,8 @@ def tried(config: Config) -> list[Config]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     study.launch(
-        "regularizers_table9", Study, __doc__, argv,
-        budgets=BUDGETS, grid=grid, run=run, tried=tried,
-    )  # fmt: skip
+        "regularizers_table9", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried
+    )
 
 
 if __name__ == "__main__":

@@ -52,7 +52,6 @@ class Study(common.Common):
 
 def launch(
     experiment: str,
-    study_type: type[Study],
     description: str,
     argv: Sequence[str] | None,
     *,
@@ -68,7 +67,6 @@ def launch(
 
     Args:
       experiment: the module's name.
-      study_type: its `Study`.
       description: its docstring.
       argv: the arguments.
       budgets: by name.
@@ -76,7 +74,7 @@ def launch(
       run: (config, folder for checkpoints) -> a result.
       tried: a config -> those that `--tune` compares.
     """
-    study = common.cli(study_type, description, argv)
+    study = common.cli(Study, description, argv, module=f"experiments.{experiment}")
     with common.user_errors():
         lines, diverged = [], False
         for config in planned(study, budgets[study.budget], grid(study.budget)):

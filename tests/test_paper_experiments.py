@@ -414,17 +414,17 @@ def test_a_row_takes_the_best_of_its_own_trials(tmp_path):
 
 
 def test_flags_go_before_the_budget_and_an_unknown_row_is_named(tmp_path):
-    ours = mnist_table2.Study(out=tmp_path)
+    ours = study.Study(out=tmp_path)
     budget, grid = mnist_table2.BUDGETS["cpu"], mnist_table2.grid("cpu")
     planned = study.planned(ours, budget, grid)
     assert {c.row for c in planned} == set(budget.rows)
     assert {(c.seeds, c.updates, c.budget) for c in planned} == {(3, 12_000, "cpu")}
-    ours = mnist_table2.Study(seeds=1, updates=5, rows=("dropout_relu_3x1024",))
+    ours = study.Study(seeds=1, updates=5, rows=("dropout_relu_3x1024",))
     (one,) = study.planned(ours, budget, grid)
     assert (one.seeds, one.updates) == (1, 5)
     assert one.budget == "own"  # not to be compared with numbers at the budget's updates
     with pytest.raises(ValueError, match="no row is called 'x'"):
-        study.planned(mnist_table2.Study(rows=("x",)), budget, grid)
+        study.planned(study.Study(rows=("x",)), budget, grid)
 
 
 @pytest.mark.parametrize("name", paper_tables.TABLES)
