@@ -6,6 +6,7 @@ picture carries the digest of its records.
 """
 
 import base64
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -96,9 +97,12 @@ def figure_10(records: Sequence[Record], figure: Figure) -> None:
     for arm, colour in COLOURS.items():
         label = f"paper, {arm}, 1024-1024-2048"
         published(axis, f"figure10/{arm}", label, marker="s" if arm == "dropout" else "^")
-        for label, group in by_budget(r for r in records if r.config["row"].startswith(arm)):
+        groups = by_budget(r for r in records if r.config["row"].startswith(arm))
+        styles = itertools.cycle(("o-", "D--", "^-."))
+        for (label, group), style in zip(groups, styles, strict=False):
             group.sort(key=lambda r: r.config["training_cases"])
-            bars(axis, group, "training_cases", "test_error", "o-", f"{arm}, {label}", color=colour)
+            bars(axis, group, "training_cases", "test_error", style, f"{arm}, {label}",
+                 color=colour)  # fmt: skip
     axis.set(xscale="log", yscale="log", xlabel="training images", ylabel="test error %")
     axis.legend(frameon=False, fontsize="small", loc="lower left")
 

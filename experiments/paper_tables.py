@@ -160,8 +160,9 @@ def table(results: Path, experiment: str, rows: Mapping[str, Number | None], not
     if not records:
         return NOT_RUN
     every = record.read_all(experiment, results)
-    shown = []
-    for row in dict.fromkeys([*rows, *(r.config["row"] for r in records)]):
+    names, shown = list(dict.fromkeys([*rows, *(r.config["row"] for r in records)])), []
+    records.sort(key=lambda r: names.index(r.config["row"]))
+    for row in names:
         number = rows.get(row)
         found = [r for r in records if r.config["row"] == row]
         shown += [line(r, number, every) for r in found]
