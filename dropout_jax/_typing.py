@@ -35,7 +35,8 @@ def _check_probability(name: str, value: Rate, meaning: str) -> Rate:
     values = np.asarray(value)
     if not (np.issubdtype(values.dtype, np.integer) or jnp.issubdtype(values.dtype, jnp.floating)):
         raise TypeError(
-            f"{name} is {value!r}; write a number between 0 and 1, such as 0.5, or an array of them."
+            f"{name} is {value!r}; write a number between 0 and 1, such as 0.5, or an array of "
+            "them."
         )
     outside = ~((values >= 0) & (values <= 1))  # True for NaN as well
     if outside.any():
@@ -96,7 +97,9 @@ def shared_shape(shape: Sequence[int], broadcast_dims: Sequence[int]) -> tuple[i
 def check_broadcasts(name: str, shape: tuple[int, ...], against: tuple[int, ...]) -> None:
     """Raise unless `shape` broadcasts against `against` without enlarging it."""
     padded = (1,) * (len(against) - len(shape)) + tuple(shape)
-    if len(padded) > len(against) or any(s not in (1, a) for s, a in zip(padded, against)):
+    if len(padded) > len(against) or any(
+        s not in (1, a) for s, a in zip(padded, against, strict=True)
+    ):
         raise ValueError(
             f"a {name} of shape {tuple(shape)} does not broadcast against shape {against}; give it "
             "that shape, or 1 along the axes that share a value."

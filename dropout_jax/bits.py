@@ -1,4 +1,4 @@
-"""Packed Bernoulli words: 32 decisions of one probability in a uint32, at the cost of their entropy.
+"""Packed Bernoulli words: 32 decisions of one rate in a uint32, at the cost of their entropy.
 
 A decision with probability rate = T/2^k + r/2^k (T an integer, 0 <= r < 1) is a comparison of a
 random binary fraction with the rate, done for 32 lanes at once: fold k random words, from the least
@@ -238,7 +238,7 @@ def keep_words(key: Key, rate: Rate, shape: tuple[int, ...]) -> Array:
 
 
 def unpack(words: Array, shape: tuple[int, ...]) -> Array:
-    """Words of `layout(shape)` -> the boolean draw, with any axes that were mapped over in front."""
+    """Words of `layout(shape)` -> the boolean draw, axes that were mapped over in front."""
     lead, size = layout(shape)
     batch = words.shape[: words.ndim - len(lead) - 1]
     words = words[..., None]

@@ -1,4 +1,4 @@
-"""The paper: masking in training, scaling at inference, both conventions and the map between them."""
+"""The paper: masking in training, scaling at inference, both conventions and their map."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence

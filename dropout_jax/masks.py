@@ -135,7 +135,8 @@ def bernoulli_mask(
 def apply_mask(x: Array, mask: Array | PackedMask, rate: Rate) -> Array:
     r"""Multiply x by a given mask, scaled: what `dropout` does once the mask is drawn.
 
-    $$y = \begin{cases} x / (1 - \text{rate}) & \text{where kept} \\ 0 & \text{where dropped,} \end{cases}$$
+    $$y = \begin{cases} x / (1 - \text{rate}) & \text{where kept} \\
+                        0 & \text{where dropped,} \end{cases}$$
     so that a dropped NaN or infinity becomes 0. The backward pass keeps the mask as it was given:
     one bit an element when it is packed.
 

@@ -35,7 +35,8 @@ class History:
 
     Example:
       >>> import dropout_jax as dj, numpy as np
-      >>> history = dj.History(np.array([1, 2]), {"loss": np.array([0.7, 0.4])}, np.array([1.0, 1.0]))
+      >>> metrics = {"loss": np.array([0.7, 0.4])}
+      >>> history = dj.History(np.array([1, 2]), metrics, np.array([1.0, 1.0]))
       >>> float(history["loss"][-1])
       0.4
     """

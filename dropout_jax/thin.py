@@ -102,14 +102,15 @@ def chain_of(model: Any, thin: Thin) -> Chain:
         dropouts = tuple(f"dropouts/{i}" for i in range(1, count))
     if len(dropouts) != len(layers) - 1:
         raise ValueError(
-            f"{len(layers)} layers have {len(layers) - 1} dropouts between them, not {len(dropouts)}."
+            f"{len(layers)} layers have {len(layers) - 1} dropouts between them, not "
+            f"{len(dropouts)}."
         )
     layers, dropouts = (
         tuple(tuple(place.split("/")) for place in places) for places in (layers, dropouts)
     )
     _at(model, layers[-1])
     hidden = []
-    for layer, place in zip(layers, dropouts):
+    for layer, place in zip(layers[:-1], dropouts, strict=True):
         width, rate = _at(model, layer).out_features, _at(model, place).rate
         if not is_static(rate):
             raise ValueError(

@@ -159,7 +159,7 @@ def make_step(
         (value, rest), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        # Array hyperparameters promote the state of low-precision weights; a scan's carry must stay.
+        # Array hyperparameters promote the state of low-precision weights; a scan's carry stays.
         opt_state = jax.tree.map(_as_before, opt_state, state.opt_state)
         state = state._replace(step=state.step + 1, params=params, rest=rest, opt_state=opt_state)
         return state, value
@@ -259,7 +259,7 @@ def structure_of(build: Build, hyper: Any, thin: Thin | None) -> tuple[nnx.Graph
 
 
 def rekey(rest: Any, key: Key) -> Any:
-    """Start every random stream of a model anew, from a key by its place, so that `key` decides all."""
+    """Start every random stream of a model anew, from a key by its place: `key` decides all."""
 
     def fresh(path, variable):
         if isinstance(variable, nnx.RngKey):
@@ -286,7 +286,11 @@ def mean_in_chunks(measure: Callable[[Array, Array], Any], x: Array, y: Array) -
     if whole < len(x):
         parts.append(measure(x[whole:], y[whole:]))
         counts.append(len(x) - whole)
-    return jax.tree.map(lambda *means: sum(m * n for m, n in zip(means, counts)) / len(x), *parts)
+
+    def mean(*means):
+        return sum(m * n for m, n in zip(means, counts, strict=True)) / len(x)
+
+    return jax.tree.map(mean, *parts)
 
 
 def check_data(data: Data, batch_size: int) -> None:

@@ -223,8 +223,8 @@ TITLES = {
     "masks": "Applying dropout, many applications chained in one program, medians",
     "grad": "Forward and backward, chained, medians",
     "train_step": "A training step, 784-1024-1024-1024-10, batch 128, rates 0.2 and 0.5, float32",
-    "thin": "An update inside a training epoch, thinned: 10 updates a life, blocks of 16, rates 0.2 "
-    "and 0.5, max-norm, float32; medians, beside the same net without dropout",
+    "thin": "An update inside a training epoch, thinned: 10 updates a life, blocks of 16, rates "
+    "0.2 and 0.5, max-norm, float32; medians, beside the same net without dropout",
     "family": "The family's forward pass, chained, medians, beside dropout with as many decisions",
     "transformer": "A training step of a Flax transformer block, chained, medians",
 }

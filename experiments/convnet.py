@@ -7,10 +7,12 @@ layer of 128 ReLUs, softmax; Adam, its learning rate decayed as half a cosine. T
 dropped after pooling, 13x13 and 5x5; blocks have sides of 3. The rates are usual ones, set
 beforehand: nothing is chosen by results. The network is that of the last epoch.
 
-Command: python -m experiments.convnet    (--maps none spatial for some; --examples 1000 --epochs 60)
+Command: python -m experiments.convnet    (--maps none spatial for some)
+         python -m experiments.convnet --examples 1000 --epochs 60
 Expected: at 10 000 images and 12 epochs every arm is worse than none (1.90 %), dropout of maps and
-of the dense layer together worst: they underfit. At 1000 images and 60 epochs 5.72 % without, 5.14 % with
-dropout of the dense layer, 5.04 % of elements of the maps. Twelve and four minutes of one core.
+of the dense layer together worst: they underfit. At 1000 images and 60 epochs 5.72 % without,
+5.14 % with dropout of the dense layer, 5.04 % of elements of the maps. Twelve and four minutes of
+one core.
 """
 
 import dataclasses

@@ -47,7 +47,8 @@ def family_errors(results: Path) -> str:
             ", ".join(f"{c.config['rate']:g}: {record.plus_minus(c.final['val_error'])}"
                       for c in tried) or "–",
             *(record.plus_minus(r.final[name]) for name in ("test_error", "train_error")),
-            f"{r.extra['step_to_dropout']:.2f}", len(r.final["test_error"]), device(r), link(r.path),
+            f"{r.extra['step_to_dropout']:.2f}", len(r.final["test_error"]), device(r),
+            link(r.path),
         ])  # fmt: skip
     return markdown(header, rows)
 

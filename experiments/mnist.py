@@ -9,8 +9,8 @@ Command: python -m experiments.mnist
     for example --hidden 1024 1024 1024 --rates 0.2 0.5 0.5 0.5 --dataset fashion_mnist
 Time: about a quarter of an hour on two cores for both arms of 3 seeds.
 Expected: a test error of 1.42 +- 0.04 % with dropout and 1.45 +- 0.04 % without, 3 seeds after 30
-epochs. That is no difference: the settings were chosen with dropout, and serve the net without it as
-well; dropout's gain comes later (Figure 4).
+epochs. That is no difference: the settings were chosen with dropout, and serve the net without it
+as well; dropout's gain comes later (Figure 4).
 
 The network reported is that of the last epoch. How the defaults were chosen: on the last 10 000
 training images (--validation 10000), 8 epochs, one seed, rates 0.2, 0.5, 0.5. Errors in percent,

@@ -51,14 +51,15 @@ def experiment_module(name: str) -> Any:
         if not name.isidentifier():
             raise ModuleNotFoundError(name)
         module = importlib.import_module(f"experiments.{name}")
-        module.Config, module.run
+        for needed in ("Config", "run"):
+            getattr(module, needed)
     except (ModuleNotFoundError, AttributeError) as error:
         raise ValueError(f"the record's experiment {name!r} cannot be run: {error}") from error
     return module
 
 
 def build_config(config_type: type, recorded: dict[str, Any], data_dir: Path | None) -> Any:
-    """The Config of a record; ValueError for a field that is gone. One that is new has its default."""
+    """The Config of a record; a new field has its default, ValueError for one that is gone."""
     fields = {f.name for f in dataclasses.fields(config_type) if f.metadata.get("recorded", True)}
     if unknown := set(recorded) - fields:
         raise ValueError(

@@ -123,7 +123,8 @@ def closest_published(r: Record) -> str:
 def keras_example(results: Path) -> str:
     """The Keras example beside the accuracy that its docstring gives."""
     number = paper.PUBLISHED["keras/mnist_mlp/test_accuracy"]
-    note = f"Published for a larger net: {number.value:.2f} % test accuracy ({number.source}, {number.note})."
+    source = f"{number.source}, {number.note}"
+    note = f"Published for a larger net: {number.value:.2f} % test accuracy ({source})."
     return metrics(results, "keras_example", note)
 
 
@@ -148,7 +149,8 @@ def claims() -> str:
     arms = ("dense", "dropout", "sparsedrop")
     minutes = ", ".join(f"{arm} {published[f'sparsedrop/{arm}/minutes'].value:g}" for arm in arms)
     texts.append(f"Lo 2024, MLP, minutes of training: {minutes}")
-    return f"Claimed elsewhere: {'; '.join(texts)}. († read in an abstract or on a page about the paper)"
+    read_in = "(† read in an abstract or on a page about the paper)"
+    return f"Claimed elsewhere: {'; '.join(texts)}. {read_in}"
 
 
 def metrics(results: Path, experiment: str, note: str) -> str:

@@ -5,12 +5,13 @@ does about a third of the arithmetic; what does it do to the time, and to the te
 Method: 784-1024-1024-1024-10 ReLU, rates 0.2 on the input and 0.5 on the hidden layers, max-norm on
 the hidden layers, SGD with momentum 0.9, learning rate warmed up over one epoch and decayed as half
 a cosine. The last epoch is reported. `--study tune` compares learning rates and max-norms on the
-last 10 000 training images; the learning rates below are those that it chose. The life of 10 updates
-and the blocks of 16 were not chosen so: they come from a first trial.
+last 10 000 training images; the learning rates below are those that it chose. The life of 10
+updates and the blocks of 16 were not chosen so: they come from a first trial.
 
 Command: python -m experiments.thinned --study compare    (also tune, life, block, headline)
-Expected: at 100 epochs 1.24 % thinned and 1.25 % element-wise, five seeds each, in 28 and 85 minutes
-of one core that other work shared; times to compare are those of `scripts/benchmark --suites thin`.
+Expected: at 100 epochs 1.24 % thinned and 1.25 % element-wise, five seeds each, in 28 and 85
+minutes of one core that other work shared; times to compare are those of
+`scripts/benchmark --suites thin`.
 The headline, 400 epochs at max-norm 2, ends at 1.10 ± 0.01 % after 88 minutes of such a core.
 """
 
@@ -75,8 +76,8 @@ class Study(common.Common):
 
     seeds: int = 3
     study: Literal["compare", "tune", "life", "block", "headline"] = "compare"
-    """the methods side by side; settings on validation; lives of 1 to 100; blocks of 1 to 64; a long
-    run of the paper's network"""
+    """the methods side by side; settings on validation; lives of 1 to 100; blocks of 1 to 64; a
+    long run of the paper's network"""
     methods: tuple[Method, ...] = ("none", "element", "thin")
     """which methods, for compare and tune"""
     learning_rates: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1)

@@ -53,7 +53,9 @@ def test_gradients_are_those_of_the_masked_kernels():
     def ours(x, kernel):
         return (dj.drop_connect_dense(KEY, x, kernel, 0.5) ** 2).sum()
 
-    for a, b in zip(jax.grad(ours, (0, 1))(X, KERNEL), jax.grad(plain, (0, 1))(X, KERNEL)):
+    for a, b in zip(
+        jax.grad(ours, (0, 1))(X, KERNEL), jax.grad(plain, (0, 1))(X, KERNEL), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
 
 

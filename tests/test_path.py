@@ -62,7 +62,9 @@ def test_the_branch_runs_on_the_kept_samples_only(n, rate, kept):
 def test_each_sample_gets_its_own_branch():
     x = jnp.arange(1.0, 9).reshape(8, 1)
     y = dj.drop_path_subset(KEY, x, 0.5, lambda x: x**2)
-    assert all(value in (a, a + 2 * a**2) for value, a in zip(y.ravel().tolist(), range(1, 9)))
+    assert all(
+        value in (a, a + 2 * a**2) for value, a in zip(y.ravel().tolist(), range(1, 9), strict=True)
+    )
 
 
 def test_gradients_are_those_of_the_masked_block():
@@ -77,7 +79,9 @@ def test_gradients_are_those_of_the_masked_block():
     def masked(w, x):
         return (x + 2 * taken * (x @ w) ** 2).sum()
 
-    for ours, theirs in zip(jax.grad(subset, (0, 1))(w, x), jax.grad(masked, (0, 1))(w, x)):
+    for ours, theirs in zip(
+        jax.grad(subset, (0, 1))(w, x), jax.grad(masked, (0, 1))(w, x), strict=True
+    ):
         np.testing.assert_array_equal(ours, theirs)
 
 

@@ -1,5 +1,7 @@
 """Thinned training: the sub-network is exact, the rest of the network does not move."""
 
+import operator
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -57,7 +59,7 @@ def test_put_undoes_take_and_moves_nothing_else(block):
 
     changed = put(tree, jax.tree.map(lambda leaf: leaf + 1000, small), chain, units)
     assert changed["step"] == 1003
-    first, second = (np.isin(np.arange(n), u) for n, u in zip(SIZES[1:3], units))
+    first, second = (np.isin(np.arange(n), u) for n, u in zip(SIZES[1:3], units, strict=True))
     expected = {0: first[None, :], 1: first[:, None] & second[None, :], 2: second[:, None]}
     before, after = tree["params"]["linears"], changed["params"]["linears"]
     moments = tree["state"][0].mu["linears"], changed["state"][0].mu["linears"]
@@ -111,7 +113,7 @@ def test_every_unit_is_kept_with_the_same_probability(block):
     units = jax.jit(jax.vmap(lambda key: draw(key, chain)))(
         jax.random.split(jax.random.key(5), draws)
     )
-    for hidden, kept in zip(chain.hidden, units):
+    for hidden, kept in zip(chain.hidden, units, strict=True):
         counts = np.bincount(np.asarray(kept).ravel(), minlength=hidden.width)
         assert_binomial(counts, draws, hidden.kept / hidden.width, 1e-6 / 4, "units kept")
         assert (np.diff(kept) > 0).all()
@@ -191,14 +193,17 @@ def test_vmapped_seeds_and_learning_rates_are_the_single_runs():
         one, _ = jax.jit(loop.epoch)(one, data())
         # The order of summation differs; Adam's first steps amplify it where gradients vanish.
         chex.assert_trees_all_close(
-            one.params, jax.tree.map(lambda leaf: leaf[i], together.params), rtol=1e-3, atol=1e-4
+            one.params, jax.tree.map(operator.itemgetter(i), together.params), rtol=1e-3, atol=1e-4
         )
 
 
 @pytest.mark.slow
 def test_a_resumed_run_ends_bitwise_equal(tmp_path):
     loop, key = make(Thin(3, 4)), jax.random.key(11)
-    start = lambda: loop.init(key, {"lr": 1e-2}, data())
+
+    def start():
+        return loop.init(key, {"lr": 1e-2}, data())
+
     whole, _ = runs.run(loop, start(), data(), epochs=4, progress=False)
     runs.run(loop, start(), data(), epochs=2, progress=False, checkpoint_dir=tmp_path)
     resumed, _ = runs.run(loop, start(), data(), epochs=4, progress=False, checkpoint_dir=tmp_path)

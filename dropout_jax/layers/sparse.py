@@ -28,8 +28,8 @@ class SparseLinear(NoiseLayer):
       kernel_init: the initialiser of W; b starts at 0.
       log_sigma2: the value to begin with.
       threshold: log alpha over which a weight is dropped.
-      prune_in_training: drop these weights in training too, but not their noise, which lets a weight
-        that is needed come back.
+      prune_in_training: drop these weights in training too, but not their noise, which lets a
+        weight that is needed come back.
       deterministic, rng_collection: as for `Dropout`.
       rngs: `nnx.Rngs`; the stream "params" or the default one, and `rng_collection`.
 
