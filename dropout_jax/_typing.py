@@ -1,7 +1,7 @@
 """Aliases and the checks that every function shares; traced values pass all of them."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +75,12 @@ def check_floating(x: Array, name: str = "x") -> Array:
             f"{name}.astype(jnp.float32)."
         )
     return x
+
+
+def wide_dtype(x: Any) -> np.dtype:
+    """What to compute in: float32, or the dtype of x (an array or a dtype) where that is wider."""
+    dtype = jnp.result_type(x)  # JAX promotes no 8-bit floats
+    return np.dtype(np.float32) if dtype.itemsize == 1 else jnp.promote_types(dtype, jnp.float32)
 
 
 def shared_shape(shape: Sequence[int], broadcast_dims: Sequence[int]) -> tuple[int, ...]:

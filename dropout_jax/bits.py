@@ -71,8 +71,9 @@ def threefry(key_data: Array, high: Array, low: Array) -> tuple[Array, Array]:
 
 def _counter(shape: tuple[int, ...]) -> Array:
     """The linear index of each word, computed from iotas so that it can be partitioned."""
-    if math.prod(shape) > 2**32:
-        raise ValueError(f"a draw of {math.prod(shape)} words is over 2^32; draw it in parts.")
+    size = math.prod(shape)
+    if isinstance(size, int) and size > 2**32:  # jax.export may not know it
+        raise ValueError(f"a draw of {size} words is over 2^32; draw it in parts.")
     index = jnp.zeros(shape, jnp.uint32)
     for axis in range(len(shape)):
         stride = np.uint32(math.prod(shape[axis + 1 :]) % 2**32)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dropout_jax._typing import Array
+from dropout_jax._typing import Array, wide_dtype
 
 
 def max_norm(c: Any, axis: int | Sequence[int] | None = None) -> optax.GradientTransformation:
@@ -65,7 +65,7 @@ def _shorten(update: Array, weights: Array, c, axis) -> Array:
         return update
     axis = tuple(range(weights.ndim - 1)) if axis is None else axis
     end = weights + update
-    wide = end.astype(jnp.promote_types(end.dtype, jnp.float32))
+    wide = end.astype(wide_dtype(end))
     length = jnp.sqrt(jnp.sum(wide**2, axis=axis, keepdims=True))
     outside = length > c
     factor = jnp.where(outside, c / jnp.where(outside, length, 1), 1)

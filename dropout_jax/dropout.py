@@ -19,6 +19,7 @@ from dropout_jax._typing import (
     check_rate,
     is_static,
     shared_shape,
+    wide_dtype,
 )
 
 
@@ -169,7 +170,7 @@ def scale_for_inference(params: Any, keep: Any) -> Any:
 def _scaled_weight(weight, keep, always):
     if not always and jnp.ndim(weight) < 2:
         return weight
-    wide = jnp.promote_types(weight.dtype, jnp.float32)
+    wide = wide_dtype(weight)
     return (weight.astype(wide) * keep).astype(weight.dtype)
 
 

@@ -18,6 +18,7 @@ from dropout_jax._typing import (
     check_rate,
     is_static,
     shared_shape,
+    wide_dtype,
 )
 
 
@@ -176,7 +177,7 @@ def scale_of(rate: Rate, dtype) -> Array:
 
     For all but float64 x this is the factor of the very rate that the mask is drawn with.
     """
-    dtype = jnp.finfo(jnp.promote_types(dtype, jnp.float32)).dtype
+    dtype = jnp.finfo(wide_dtype(dtype)).dtype
     if is_static(rate):
         keep = 1 - dtype.type(rate)
         return jnp.asarray(1 / keep if keep > 0 else 0, dtype)
@@ -193,7 +194,7 @@ def multiply(x: Array, mask: Array | PackedMask, scale: Array) -> Array:
     element; the select comes before the rounding because that is faster on CPU.
     """
     kept = mask.unpack() if isinstance(mask, PackedMask) else mask
-    wide = jnp.promote_types(x.dtype, scale.dtype)
+    wide = jnp.promote_types(wide_dtype(x), scale.dtype)
     rank = (1,) * (x.ndim - scale.ndim) + scale.shape
     kept = kept.reshape((1,) * (x.ndim - kept.ndim) + kept.shape)
     return jnp.where(kept, x.astype(wide) * scale.reshape(rank), 0).astype(x.dtype)

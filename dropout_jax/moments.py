@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dropout_jax import masks
-from dropout_jax._typing import Array, check_floating
+from dropout_jax._typing import Array, check_floating, wide_dtype
 from dropout_jax.layers.mlp import MLP
 
 
@@ -115,7 +115,7 @@ def _check_moments(model, x):
 def _last_inputs(graphdef, state, x):
     """Mean and variance of what the last layer takes, dropout included, and that layer."""
     model = nnx.merge(graphdef, state)
-    mean = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = x.astype(wide_dtype(x))
     variance = jnp.zeros_like(mean)
     for drop, linear in zip(model.dropouts[:-1], model.linears[:-1], strict=True):
         mean, variance = _relu(*_linear(linear, *_dropout(drop.rate, mean, variance)))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dropout_jax._typing import Array, Key, check_key
+from dropout_jax._typing import Array, Key, check_key, wide_dtype
 from dropout_jax.train import rekey
 
 Output = Callable[[Array], Array]
@@ -148,7 +148,7 @@ def _predict(graphdef, params, rest, samples, output, key, x):
         return (mean, squares + before * (prediction - mean)), None
 
     like = jax.eval_shape(sub_network, 0)
-    zeros = jnp.zeros(like.shape, jnp.promote_types(like.dtype, jnp.float32))
+    zeros = jnp.zeros(like.shape, wide_dtype(like))
     (mean, squares), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(samples))
     return Prediction(mean, jnp.sqrt(squares / samples))
 

@@ -94,21 +94,22 @@ def test_shapes_and_dtypes_are_kept_and_narrow_ones_rounded_once(entry, x64):
     def run(xs):
         return [entry.call(KEY, x, 0.5) for x in xs]
 
-    narrow = [values(entry.shape, dtype) for dtype in (jnp.bfloat16, jnp.float16)]
+    dtypes = (jnp.bfloat16, jnp.float16, jnp.float8_e4m3fn, jnp.float8_e5m2)
+    narrow = [values(entry.shape, dtype) for dtype in dtypes]
     wide = [x.astype(jnp.float32) for x in narrow]
     xs = [*narrow, *wide, wide[0].astype(jnp.float64), *map(values, entry.odd_shapes)]
     ys = run(xs)
     for x, y in zip(xs, ys, strict=True):
         assert (y.shape, y.dtype) == (x.shape, x.dtype)
         assert np.isfinite(y).all()
-    for y, reference in zip(ys[:2], ys[2:4], strict=True):
+    for y, reference in zip(ys[:4], ys[4:8], strict=True):
         if entry.rounds_once:
             assert_equal(y, reference.astype(y.dtype))
         else:
             bound = 4 * float(jnp.finfo(y.dtype).eps) * float(jnp.abs(reference).max() + 1)
             np.testing.assert_allclose(np.float32(y), reference, atol=bound)
     if entry.same_in_64_bits:
-        assert_same(ys[4], ys[2])
+        assert_same(ys[8], ys[4])
 
 
 @over(ENTRIES)

@@ -51,7 +51,12 @@ def test_the_factor_is_that_of_the_rate_drawn(rate):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     "dtype",
-    [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.slow), jnp.float32],
+    [
+        jnp.bfloat16,
+        jnp.float32,
+        pytest.param(jnp.float16, marks=pytest.mark.slow),
+        pytest.param(jnp.float8_e4m3fn, marks=pytest.mark.slow),
+    ],
 )
 def test_shape_and_dtype_are_kept(dtype, form):
     for shape in [(), (3, 0), (3, 5, 7)]:

@@ -37,6 +37,16 @@ def mesh_of(rows, columns=1):
 # Transformations
 
 
+@pytest.mark.parametrize("rate", [*RATES, jnp.full(64, 0.2)], ids=["0.5", "0.2", "traced", "array"])
+def test_a_program_exported_without_the_batch_size_draws_the_same_mask(rate):
+    batch = jax.export.symbolic_shape("batch, 8, 64")
+    step = jax.jit(jax.grad(lambda x: jnp.sum(dj.dropout(KEY, x, rate, broadcast_dims=(1,)) ** 2)))
+    exported = jax.export.export(step)(jax.ShapeDtypeStruct(batch, jnp.float32))
+    for cases in (1, 5, 32):
+        x = jnp.ones((cases, 8, 64))
+        equal(exported.call(x), step(x))
+
+
 @pytest.mark.parametrize("shape", [(), (33,), (3, 5, 7), (64, 128)])
 @rates
 def test_jit(rate, shape):

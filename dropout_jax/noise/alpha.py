@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from dropout_jax import masks
-from dropout_jax._typing import Array, Key, Rate, check_floating, is_static
+from dropout_jax._typing import Array, Key, Rate, check_floating, is_static, wide_dtype
 
 SATURATION = -1.0507009873554805 * 1.6732632423543772
 """What SELU tends to at minus infinity: - lambda alpha, the paper's alpha'."""
@@ -82,7 +82,7 @@ def feature_alpha_dropout(key: Key, x: Array, rate: Rate) -> Array:
 
 @jax.jit
 def _saturate(x, mask, rate):
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = wide_dtype(x)
     inverse = masks.scale_of(rate, wide)  # 1 / keep, and 0 at rate 1
     rate = jax.lax.stop_gradient(jnp.asarray(rate, inverse.dtype))
     a = jnp.sqrt(inverse / (1 + rate * SATURATION**2))

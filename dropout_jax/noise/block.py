@@ -19,6 +19,7 @@ from dropout_jax._typing import (
     check_rate,
     is_static,
     shared_shape,
+    wide_dtype,
 )
 
 
@@ -152,6 +153,6 @@ def _drop(x, seeds, block_size):
     drawn = (*kept.shape[:-1], seeds.drawn[-1])
     count = jnp.sum(lax.population_count(kept) if packed else kept, dtype=jnp.uint32)
     mask = masks.PackedMask(kept, drawn, drawn) if packed else kept
-    dtype = jnp.finfo(jnp.promote_types(x.dtype, jnp.float32)).dtype
+    dtype = jnp.finfo(wide_dtype(x)).dtype
     scale = jnp.where(count > 0, math.prod(drawn) / jnp.maximum(count, 1).astype(dtype), 0)
     return masks.multiply(x, mask, scale.astype(dtype))

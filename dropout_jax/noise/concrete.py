@@ -15,6 +15,7 @@ from dropout_jax._typing import (
     check_floating,
     check_key,
     shared_shape,
+    wide_dtype,
 )
 
 LARGEST_LOGIT = 40.0
@@ -81,7 +82,7 @@ def concrete_dropout(
 
 @functools.partial(jax.jit, static_argnums=4)
 def _multiply_relaxed(key, x, logit_rate, temperature, drawn):
-    dtype = jnp.finfo(jnp.promote_types(x.dtype, jnp.float32)).dtype
+    dtype = jnp.finfo(wide_dtype(x)).dtype
     logit = jnp.broadcast_to(_bounded(logit_rate, dtype), drawn)
     temperature = jnp.clip(jnp.asarray(temperature, dtype), SMALLEST_TEMPERATURE, 1)
     logit_z = (logit + jax.random.logistic(key, drawn, dtype)) / temperature
@@ -128,7 +129,7 @@ def concrete_kl(kernel: Array, logit_rate: Array, *, length_scale: float) -> Arr
     check_broadcasts("logit_rate", jnp.shape(logit_rate), units)
     if not isinstance(length_scale, jax.core.Tracer) and not np.all(np.asarray(length_scale) > 0):
         raise ValueError(f"length_scale is {length_scale}; write a number over 0, such as 0.01.")
-    dtype = jnp.promote_types(kernel.dtype, jnp.float32)
+    dtype = wide_dtype(kernel)
     logit = jnp.broadcast_to(_bounded(logit_rate, dtype), units)
     squares = jnp.sum(kernel.astype(dtype) ** 2, axis=(*range(kernel.ndim - 2), -1))
     weights = length_scale**2 / 2 * jnp.sum(jnp.exp(jax.nn.softplus(logit)) * squares)

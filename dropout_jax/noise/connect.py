@@ -17,6 +17,7 @@ from dropout_jax._typing import (
     check_key,
     check_rate,
     is_static,
+    wide_dtype,
 )
 from dropout_jax.dropout import dropout
 
@@ -159,7 +160,7 @@ def drop_connect_moments(
 
 @jax.jit
 def _moments(x, kernel, rate):
-    wide = jnp.promote_types(jnp.result_type(x, kernel), jnp.float32)
+    wide = wide_dtype(jnp.result_type(x, kernel))
     x, kernel = x.astype(wide), kernel.astype(wide)
     scale = masks.scale_of(rate, wide)
     factor = jnp.sqrt(jax.lax.stop_gradient(jnp.asarray(rate, scale.dtype)) * scale)

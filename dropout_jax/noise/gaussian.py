@@ -18,6 +18,7 @@ from dropout_jax._typing import (
     check_rate,
     is_static,
     shared_shape,
+    wide_dtype,
 )
 
 
@@ -112,7 +113,7 @@ def gaussian_noise(
 
 @functools.partial(jax.jit, static_argnums=3)
 def _add_noise(key, x, stddev, drawn):
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = wide_dtype(x)
     noise = _normal(key, jnp.asarray(stddev, jnp.finfo(wide).dtype), drawn)
     return (x.astype(wide) + noise).astype(x.dtype)
 

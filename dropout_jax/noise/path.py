@@ -6,7 +6,16 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from dropout_jax._typing import Array, Key, Rate, check_floating, check_key, check_rate, is_static
+from dropout_jax._typing import (
+    Array,
+    Key,
+    Rate,
+    check_floating,
+    check_key,
+    check_rate,
+    is_static,
+    wide_dtype,
+)
 from dropout_jax.dropout import dropout
 
 
@@ -97,7 +106,7 @@ def drop_path_subset(key: Key, x: Array, rate: float, branch: Callable[[Array], 
         return (x + _run(branch, x)).astype(x.dtype)
     kept = jnp.sort(jax.random.permutation(key, n)[:k])
     out = _run(branch, x.at[kept].get(unique_indices=True, indices_are_sorted=True))
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = wide_dtype(x)
     update = (out.astype(wide) * (n / k)).astype(x.dtype)
     return x.at[kept].add(update, unique_indices=True, indices_are_sorted=True)
 

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from dropout_jax._typing import Array, Key, check_broadcasts, check_floating, check_key
-from dropout_jax.noise.variational import check_noisy, draw_outputs, wide
+from dropout_jax._typing import Array, Key, check_broadcasts, check_floating, check_key, wide_dtype
+from dropout_jax.noise.variational import check_noisy, draw_outputs
 
 
 def sparse_dense(key: Key, x: Array, kernel: Array, log_sigma2: Array) -> Array:
@@ -45,7 +45,7 @@ def sparse_dense(key: Key, x: Array, kernel: Array, log_sigma2: Array) -> Array:
 
 @jax.jit
 def _sparse(key, x, kernel, log_sigma2):
-    variance = jnp.exp(jnp.asarray(log_sigma2, wide(kernel)))
+    variance = jnp.exp(jnp.asarray(log_sigma2, wide_dtype(kernel)))
     return draw_outputs(key, x, kernel, jnp.broadcast_to(variance, kernel.shape))
 
 
@@ -75,7 +75,7 @@ def sparse_log_alpha(kernel: Array, log_sigma2: Array) -> Array:
     """
     kernel = check_floating(kernel, "kernel")
     check_broadcasts("log_sigma2", jnp.shape(log_sigma2), kernel.shape)
-    size = jnp.abs(kernel.astype(wide(kernel)))
+    size = jnp.abs(kernel.astype(wide_dtype(kernel)))
     some = size >= jnp.finfo(size.dtype).tiny  # log has no finite derivative at 0
     log_sigma2 = jnp.broadcast_to(jnp.asarray(log_sigma2, size.dtype), kernel.shape)
     log_alpha = log_sigma2 - 2 * jnp.log(jnp.where(some, size, 1))
@@ -108,7 +108,7 @@ def sparse_kl(log_alpha: Array) -> Array:
     Source: Molchanov, Ashukha and Vetrov 2017, as `sparse_dense` (approximation of the KL
     divergence).
     """
-    log_alpha = jnp.asarray(log_alpha, wide(log_alpha))
+    log_alpha = jnp.asarray(log_alpha, wide_dtype(log_alpha))
     rest = 0.63576 * jax.nn.sigmoid(-1.8732 - 1.48695 * log_alpha)  # k1 - k1 sigma(...)
     return rest + jax.nn.softplus(-log_alpha) / 2
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from dropout_jax._typing import Array, Key, check_broadcasts, check_floating
+from dropout_jax._typing import Array, Key, check_broadcasts, check_floating, wide_dtype
 from dropout_jax.dropout import dropout_unscaled
 
 
@@ -73,11 +73,11 @@ def standout_mean(x: Array, activations: Array, *, alpha: float = 1.0, beta: flo
     """
     x, logit_keep = _check(x, activations, alpha, beta)
     keep = jnp.broadcast_to(jax.nn.sigmoid(logit_keep), x.shape)
-    return (keep * x.astype(jnp.promote_types(x.dtype, keep.dtype))).astype(x.dtype)
+    return (keep * x.astype(jnp.promote_types(wide_dtype(x), keep.dtype))).astype(x.dtype)
 
 
 def _check(x, activations, alpha, beta):
     x, activations = check_floating(x), check_floating(activations, "activations")
     check_broadcasts("activations", activations.shape, x.shape)
-    wide = jnp.promote_types(activations.dtype, jnp.float32)
+    wide = wide_dtype(activations)
     return x, alpha * activations.astype(wide) + beta

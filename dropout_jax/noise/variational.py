@@ -15,6 +15,7 @@ from dropout_jax._typing import (
     check_floating,
     check_key,
     shared_shape,
+    wide_dtype,
 )
 
 
@@ -61,7 +62,7 @@ def variational_dropout(
 
 @functools.partial(jax.jit, static_argnums=3)
 def _multiply_noise(key, x, log_alpha, drawn):
-    dtype = jnp.finfo(jnp.promote_types(x.dtype, jnp.float32)).dtype
+    dtype = jnp.finfo(wide_dtype(x)).dtype
     stddev = jnp.exp(_at_most_one(jnp.asarray(log_alpha, dtype)) / 2)
     noise = 1 + jnp.broadcast_to(stddev, drawn) * jax.random.normal(key, drawn, dtype)
     return masks.multiply(x, jnp.ones((), bool), noise)
@@ -104,7 +105,7 @@ def variational_dense(key: Key, x: Array, kernel: Array, log_alpha: Array) -> Ar
 
 @jax.jit
 def _variational(key, x, kernel, log_alpha):
-    kernel_wide = kernel.astype(wide(kernel))
+    kernel_wide = kernel.astype(wide_dtype(kernel))
     alpha = jnp.exp(_at_most_one(jnp.asarray(log_alpha, kernel_wide.dtype)))
     return draw_outputs(key, x, kernel, jnp.broadcast_to(alpha, kernel.shape) * kernel_wide**2)
 
@@ -137,7 +138,7 @@ def variational_kl(log_alpha: Array) -> Array:
     Source: Kingma, Salimans and Welling 2015, as `variational_dropout`: its approximation
     to the divergence.
     """
-    log_alpha = _at_most_one(jnp.asarray(log_alpha, wide(log_alpha)))
+    log_alpha = _at_most_one(jnp.asarray(log_alpha, wide_dtype(log_alpha)))
     alpha = jnp.exp(log_alpha)
     cubic = alpha * (1.16145124 + alpha * (-1.50204118 + alpha * 0.58629921))
     return -log_alpha / 2 - cubic
@@ -145,7 +146,7 @@ def variational_kl(log_alpha: Array) -> Array:
 
 def draw_outputs(key: Key, x: Array, kernel: Array, variance: Array) -> Array:
     """A draw of N(x W, (x * x) variance): a dense layer whose weights have that variance."""
-    dtype = jnp.promote_types(jnp.result_type(x, kernel), jnp.float32)
+    dtype = wide_dtype(jnp.result_type(x, kernel))
     x_wide = x.astype(dtype)
     variance = (x_wide * x_wide) @ variance.astype(dtype)
     some = variance > 0  # the root has no derivative at 0
@@ -163,8 +164,3 @@ def check_noisy(x: Array, kernel: Array, array: Array, name: str) -> tuple[Array
 
 def _at_most_one(log_alpha):
     return jnp.minimum(log_alpha, 0)
-
-
-def wide(x: Array) -> jnp.dtype:
-    """float32, or what is wider."""
-    return jnp.promote_types(jnp.result_type(x), jnp.float32)

@@ -29,6 +29,7 @@ from dropout_jax._typing import (
     check_floating,
     check_rate,
     is_static,
+    wide_dtype,
 )
 
 
@@ -105,7 +106,7 @@ def zoneout_mean(new: Array, old: Array, rate: Rate) -> Array:
     check_broadcasts("rate", jnp.shape(rate), new.shape)
     if is_static(rate) and rate in (0, 1):
         return old if rate else new
-    wide = jnp.promote_types(new.dtype, jnp.float32)
+    wide = wide_dtype(new)
     rate = jnp.asarray(rate, jnp.finfo(wide).dtype)
     rate = rate.reshape((1,) * (new.ndim - rate.ndim) + rate.shape)
     return (rate * old.astype(wide) + (1 - rate) * new.astype(wide)).astype(new.dtype)
