@@ -50,7 +50,9 @@ def grid(budget: str) -> list[Config]:
 
 def tried(config: Config) -> list[Config]:
     return [
-        dataclasses.replace(config, max_norm=mlp_parts.max_norms(c, config.rates), learning_rate=rate)
+        dataclasses.replace(
+            config, max_norm=mlp_parts.max_norms(c, config.rates), learning_rate=rate
+        )
         for c in (2.0, 4.0)
         for rate in (0.03, 0.1)
     ]
