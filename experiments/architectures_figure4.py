@@ -5,9 +5,9 @@ or 2048 ReLUs, dropout takes the test error from 1.65-1.82 % to 1.00-1.14 % with
 Method: appendix B.1: rates 0.5 hidden and 0.2 input, max-norm; the learning rate falls as half a
 cosine, so that curves of different lengths agree at neither end. At --budget cpu 2 and 3 layers of
 1024, the others with --rows. Momentum is final from the first update, where the paper's rises:
-0.95, and 0.9 at --budget cpu, where c is 4 in the paper's convention, where the paper has 2. The
-learning rate is one in the convention in which activations are divided by keep; in the paper's,
-weights out of a dropped layer have lr / keep^2 in the arm with dropout, 4 times as much.
+0.95, and 0.9 at --budget cpu. The learning rate is one in the convention in which activations are
+divided by keep; in the paper's, weights out of a dropped layer have lr / keep^2 in the arm with
+dropout, 4 times as much.
 Selection: none; one learning rate for all.
 
 Command: python -m experiments.architectures_figure4

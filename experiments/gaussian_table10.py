@@ -4,8 +4,7 @@ Claim (Srivastava et al. 2014, section 10): 2 layers of 1024 ReLUs on MNIST make
 test errors with dropout, and 0.95 +- 0.04 % with factors of N(1, rate / (1 - rate)); ten seeds.
 Method: appendix B.1; rates 0.5 hidden and 0.2 input, so standard deviations of 1 and 0.5. Both arms
 have all other settings alike, max-norm and learning rate too. Momentum is final from the
-first update, where the paper's rises: 0.95, and 0.9 at --budget cpu, where c is 4 in the paper's
-convention, where the paper has 2.
+first update, where the paper's rises: 0.95, and 0.9 at --budget cpu.
 Selection: none; one learning rate for both.
 
 Command: python -m experiments.gaussian_table10

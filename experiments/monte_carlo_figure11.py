@@ -97,7 +97,8 @@ def weighted_errors(weights: Array, samples: Array, y: Array) -> Array:
 
 def grid(budget: str) -> list[Config]:
     pool = {"cpu": 300, "paper": 1000}[budget]
-    return [study.settled(Config(row="dropout_relu_maxnorm_3x1024", pool=pool), budget)]
+    config = Config(row="dropout_relu_maxnorm_3x1024", pool=pool)
+    return [study.settled(config, budget, c={"cpu": 4.0, "paper": study.MAX_NORM}[budget])]
 
 
 def tried(config: Config) -> list[Config]:

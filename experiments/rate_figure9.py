@@ -37,6 +37,7 @@ BUDGETS = {
 N_FIXED = {"cpu": (512, 512, 512), "paper": (2048, 2048, 2048)}
 KEPT = {"cpu": (64, 64, 128), "paper": (256, 256, 512)}
 CASES = {"cpu": 10_000, "paper": None}
+MAX_NORM = {"cpu": 4.0, "paper": study.MAX_NORM}
 RATES = tuple(sorted(point[0] for point in paper.CURVES["figure9a/test"].points))
 
 
@@ -53,7 +54,7 @@ def grid(budget: str) -> list[Config]:
                 training_cases=CASES[budget],
                 learning_rate=learning_rates(rate)[-1],
             )
-            found.append(study.settled(config, budget))
+            found.append(study.settled(config, budget, c=MAX_NORM[budget]))
     return found
 
 

@@ -20,8 +20,7 @@ from experiments.mlp_run import Config
 
 VALIDATION = 10_000
 MOMENTUM = {"cpu": 0.9, "paper": 0.95}
-# The paper's c, in the paper's convention: 2 in a million updates; looser where there are few.
-MAX_NORM = {"cpu": 4.0, "paper": 2.0}
+MAX_NORM = 2.0  # the paper's c, in the paper's convention
 
 
 @dataclass(frozen=True)
@@ -115,10 +114,10 @@ def trial(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     return run_trial
 
 
-def settled(config: Config, budget: str, *, max_norm: bool = True) -> Config:
-    """A row with the momentum of a budget, and with its max-norm on every layer."""
-    c = mlp_parts.max_norms(MAX_NORM[budget], config.rates) if max_norm else None
-    return dataclasses.replace(config, momentum=MOMENTUM[budget], max_norm=c)
+def settled(config: Config, budget: str, *, c: float | None = MAX_NORM) -> Config:
+    """A row with the momentum of a budget, and with max-norm c on every layer; None for none."""
+    lengths = None if c is None else mlp_parts.max_norms(c, config.rates)
+    return dataclasses.replace(config, momentum=MOMENTUM[budget], max_norm=lengths)
 
 
 def untuned(config: Config) -> list[Config]:
