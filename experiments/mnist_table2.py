@@ -59,9 +59,8 @@ def grid(budget: str) -> list[Config]:
     for name, net in NETS.items():
         for arm, dropout in {"dropout": {}, "standard": {"rate": 0.0, "input_rate": 0.0}}.items():
             config = Config(row=f"{arm}_{name}", **net, **dropout)
-            found.append(
-                study.settled(config, budget, c=study.MAX_NORM if "maxnorm" in name else None)
-            )
+            c = study.MAX_NORM if "maxnorm" in name else None
+            found.append(study.settled(config, budget, c=c))
     return found
 
 

@@ -48,9 +48,8 @@ def grid(budget: str) -> list[Config]:
     found = []
     for row, fields in rows.items():
         config = Config(row=row, budget=budget, hidden=(1024, 1024, 2048), **fields)
-        found.append(
-            study.settled(config, budget, c=study.MAX_NORM if row.endswith("maxnorm") else None)
-        )
+        c = study.MAX_NORM if row.endswith("maxnorm") else None
+        found.append(study.settled(config, budget, c=c))
     return found
 
 
