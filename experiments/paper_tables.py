@@ -255,9 +255,13 @@ def separations(records: Iterable[Record]) -> list[str]:
 
 
 def reported(results: Path, experiment: str) -> list[Record]:
-    """The newest run of each config that read the test set, shortest first."""
-    records = record.newest(record.read_all(experiment, results))
-    records = [r for r in records if not r.config.get("validation")]
+    """The newest run of each row at each length that read the test set, shortest first.
+
+    After more settings were compared on validation data, the run with the best of them takes the
+    place of an earlier one, whose record stays.
+    """
+    runs = [r for r in record.read_all(experiment, results) if not r.config.get("validation")]
+    records = {trials.fixed(r.config): r for r in runs if not r.config.get("quick")}.values()
     return sorted(records, key=lambda r: (r.extra["updates"], r.config["row"], str(r.path)))
 
 

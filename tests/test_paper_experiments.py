@@ -396,6 +396,19 @@ def write(folder, module, row, errors, *, budget="paper", updates=100_000, extra
     return record.write(name, config, result, data_sha256="ab", wall_seconds=1, folder=folder)
 
 
+def test_a_run_with_settings_chosen_later_takes_the_place_of_an_earlier_one(tmp_path):
+    row, other = "dropout_100", "standard_100"
+    write(tmp_path, dataset_size_figure10, row, [26.0, 25.0], max_norm=(3.2, 2, 2, 2))
+    write(tmp_path, dataset_size_figure10, other, [27.0, 26.0])
+    last = write(tmp_path, dataset_size_figure10, row, [24.0, 23.0, 22.0], learning_rate=0.03)
+    write(tmp_path, dataset_size_figure10, row, [1.0], validation=10_000)
+    write(tmp_path, dataset_size_figure10, row, [2.0], quick=True)
+    longer = write(tmp_path, dataset_size_figure10, row, [20.0], updates=200_000)
+    found = paper_tables.reported(tmp_path, "dataset_size_figure10")
+    assert [r.path for r in found if r.config["row"] == row] == [last, longer]
+    assert len(found) == 3
+
+
 def test_a_row_takes_the_best_of_its_own_trials(tmp_path):
     row = "dropout_relu_maxnorm_3x1024"
     config = dataclasses.replace(by_row(mnist_table2)[row], budget="paper", updates=7, out=tmp_path)
