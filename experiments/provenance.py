@@ -62,8 +62,9 @@ def code() -> dict[str, Any]:
     """The commit and the digest of the code as they were at the first call: call it before a run,
     for what Python has loaded does not follow an edit made meanwhile."""
     commit = _git("rev-parse", "HEAD")
-    # New records are no change of the code, so that they do not make the next run dirty.
-    changes = _git("status", "--porcelain", "--", ".", ":!experiments/results")
+    # Of the code alone: neither new records nor the log of a run make the next one dirty.
+    source = ("dropout_jax", "experiments", ":!experiments/results")
+    changes = _git("status", "--porcelain", "--", *source)
     dirty = None if commit is None or changes is None else bool(changes)
     return {"commit": commit, "dirty": dirty, "source_sha256": source_sha256()}
 

@@ -95,6 +95,24 @@ def test_provenance_does_without_git(monkeypatch, tmp_path, fresh_code):
     assert len(made["source_sha256"]) == 64
 
 
+def test_a_change_of_the_code_is_dirty_and_a_log_is_not(monkeypatch, tmp_path, fresh_code):
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+
+    def dirty_with(name):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+        provenance.code.cache_clear()
+        return provenance.code()["dirty"]
+
+    assert dirty_with("dropout_jax/a.py") is None  # no repository yet
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for arguments in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "a"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    assert dirty_with("run.log") is False
+    assert dirty_with("experiments/results/fake/1.json") is False
+    assert dirty_with("experiments/new.py") is True
+
+
 def test_the_digest_follows_all_code_and_is_that_of_the_start(monkeypatch, tmp_path, fresh_code):
     for name in ("dropout_jax/a.py", "experiments/benchmark/b.py", "experiments/results/c.json"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
