@@ -11,7 +11,7 @@ dropout, 4 times as much.
 Selection: none; one learning rate for all.
 
 Command: python -m experiments.architectures_figure4
-Estimate at --budget cpu, on one core: 100 minutes (24 000 updates, 3 seeds, 4 rows), at 70 GFLOP/s.
+Estimate at --budget cpu, on one core: 60 minutes (24 000 updates, 3 seeds, 4 rows), at 130 GFLOP/s.
 Forecast at the CPU budget: 0.1 to 0.3 points between the arms. In the paper they overlap after
 10 000 updates and are 0.1 to 1.1 points apart after 20 000. At --budget paper 0.5 points or more.
 """
