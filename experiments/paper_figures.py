@@ -98,13 +98,13 @@ def figure_10(records: Sequence[Record], figure: Figure) -> None:
         label = f"paper, {arm}, 1024-1024-2048"
         published(axis, f"figure10/{arm}", label, marker="s" if arm == "dropout" else "^")
         groups = by_budget(r for r in records if r.config["row"].startswith(arm))
-        styles = itertools.cycle(("o-", "D--", "^-."))
-        for (label, group), style in zip(groups, styles, strict=False):
+        styles = itertools.cycle((("o-", 3), ("D--", 6), ("^-.", 6)))
+        for (label, group), (style, size) in zip(groups, styles, strict=False):
             group.sort(key=lambda r: r.config["training_cases"])
             bars(axis, group, "training_cases", "test_error", style, f"{arm}, {label}",
-                 color=colour)  # fmt: skip
+                 color=colour, ms=size)  # fmt: skip
     axis.set(xscale="log", yscale="log", xlabel="training images", ylabel="test error %")
-    axis.legend(frameon=False, fontsize="small", loc="lower left")
+    figure.legend(frameon=False, fontsize="small", loc="outside right center")
 
 
 def figure_11(records: Sequence[Record], figure: Figure) -> None:
@@ -133,8 +133,8 @@ def bars(
 ) -> None:
     """A point a record, with one standard error over its seeds."""
     mean, stderr = mean_and_bars(r.final[metric] for r in group)
-    axis.errorbar([r.config[x] for r in group], mean, stderr, fmt=style, ms=3, capsize=2,
-                  label=label, **options)  # fmt: skip
+    options = {"ms": 3, "capsize": 2, **options}
+    axis.errorbar([r.config[x] for r in group], mean, stderr, fmt=style, label=label, **options)
 
 
 def published(axis: Axes, curve: str, label: str, marker: str = "s") -> None:
@@ -206,6 +206,6 @@ FIGURES: dict[str, Drawing] = {
     "figure_4.png": Drawing("architectures_figure4", figure_4, (6, 4)),
     "figures_7_8.png": Drawing("features_figures7_8", figures_7_8, (8, 8)),
     "figure_9.png": Drawing("rate_figure9", figure_9, (10, 4)),
-    "figure_10.png": Drawing("dataset_size_figure10", figure_10, (6, 4)),
+    "figure_10.png": Drawing("dataset_size_figure10", figure_10, (9, 4)),
     "figure_11.png": Drawing("monte_carlo_figure11", figure_11, (6, 4)),
 }
