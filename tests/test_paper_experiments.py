@@ -475,18 +475,21 @@ def test_settings_were_chosen_where_they_are_those_of_the_best_trial(tmp_path):
     for rate, error in ((0.05, 1.0), (0.1, 1.2), (0.2, math.nan)):
         write(tmp_path, mnist_table2, row, [error], learning_rate=rate, validation=10_000)
     write(tmp_path, mnist_table2, row, [1.1, 1.3], learning_rate=0.05)
-    write(tmp_path, mnist_table2, row, [1.4, 1.3], learning_rate=0.1)
     other = "dropout_relu_3x1024"
     write(tmp_path, mnist_table2, other, [1.0], validation=10_000)  # alone, so nothing was chosen
     write(tmp_path, mnist_table2, other, [1.2, 1.3])
     late = {"learning_rate": 0.05, "validation": 10_000}
     write(tmp_path, mnist_table2, row, [0.9, 0.9], **late)  # no other setting
     write(tmp_path, mnist_table2, row, [0.1], **late | {"learning_rate": 0.4})  # after the run
-    found = [(r["row"], r["settings"]) for r in rows(paper_tables.mnist_table2(tmp_path))]
+
+    def settings():
+        return {r["row"]: r["settings"] for r in rows(paper_tables.mnist_table2(tmp_path))}
+
     c = "c 1.6/1/1/1, momentum 0.95"
-    assert (row, f"lr 0.05, {c}; best of 3 on validation") in found
-    assert (row, f"lr 0.1, {c}; set beforehand") in found
-    assert (other, "lr 0.1, momentum 0.95; set beforehand") in found
+    assert settings()[row] == f"lr 0.05, {c}; best of 3 on validation"
+    assert settings()[other] == "lr 0.1, momentum 0.95; set beforehand"
+    write(tmp_path, mnist_table2, row, [1.4, 1.3], learning_rate=0.1)  # not the best trial's
+    assert settings()[row] == f"lr 0.1, {c}; set beforehand"
 
 
 def test_a_row_s_penalties_are_among_its_settings(tmp_path):
