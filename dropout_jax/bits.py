@@ -239,7 +239,7 @@ def keep_words(key: Key, rate: Rate, shape: tuple[int, ...]) -> Array:
 
 
 def unpack(words: Array, shape: tuple[int, ...]) -> Array:
-    """Words of `layout(shape)` -> the boolean draw, axes that were mapped over in front."""
+    """Words of `layout(shape)` -> the boolean draw; axes that were mapped over stay in front."""
     lead, size = layout(shape)
     batch = words.shape[: words.ndim - len(lead) - 1]
     words = words[..., None]

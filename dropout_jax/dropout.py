@@ -170,7 +170,8 @@ def scale_for_inference(params: Any, keep: Any) -> Any:
 def _scaled_weight(weight, keep, always):
     if not always and jnp.ndim(weight) < 2:
         return weight
-    wide = wide_dtype(weight)
+    # NumPy's float64 stays what it is, with JAX's 64-bit mode or without.
+    wide = weight.dtype if weight.dtype.itemsize > 4 else wide_dtype(weight)
     return (weight.astype(wide) * keep).astype(weight.dtype)
 
 

@@ -371,3 +371,10 @@ def test_bad_arguments_are_refused_under_jit():
         jax.jit(lambda x: dj.dropout(KEY, x, 1.5))(X)
     with pytest.raises(ValueError, match="does not broadcast"):
         jax.jit(dj.dropout)(KEY, X, jnp.full((7,), 0.5))
+
+
+def test_numpy_weights_are_scaled_in_their_own_precision():
+    weights = np.full((2, 2), 1 / 3)
+    scaled = dj.scale_for_inference(weights, 0.3)
+    assert scaled.dtype == np.float64
+    np.testing.assert_array_equal(scaled, weights * 0.3)
