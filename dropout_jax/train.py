@@ -9,8 +9,9 @@ import optax
 from flax import nnx
 
 from dropout_jax._typing import Array, Key, check_key
+from dropout_jax.gather import put, take
 from dropout_jax.keys import site_key
-from dropout_jax.thin import Chain, Thin, chain_of, draw, put, scale_instead, take
+from dropout_jax.thin import Chain, Thin, chain_of, draw, scale_instead
 
 Split = tuple[Array, Array]
 Data = Mapping[str, Split]

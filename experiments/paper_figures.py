@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from experiments import paper, record
 from experiments.figures import save
-from experiments.paper_tables import reported, updates
+from experiments.paper_rows import reported, updates
 from experiments.record import Record
 
 COLOURS = {"dropout": "C0", "standard": "C1"}

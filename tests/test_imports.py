@@ -23,7 +23,8 @@ RANKS = [
     {"dropout"},
     {"noise"},
     {"layers", "linen", "thin", "losses"},
-    {"train", "moments"},
+    {"gather", "moments"},
+    {"train"},
     {"runs", "predict"},
     {"trainer"},
 ]

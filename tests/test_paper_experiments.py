@@ -30,6 +30,7 @@ from experiments import (
     monte_carlo_figure11,
     paper,
     paper_figures,
+    paper_rows,
     paper_tables,
     pylearn2_recipe,
     rate_advice,
@@ -404,7 +405,7 @@ def test_a_run_with_settings_chosen_later_takes_the_place_of_an_earlier_one(tmp_
     write(tmp_path, dataset_size_figure10, row, [1.0], validation=10_000)
     write(tmp_path, dataset_size_figure10, row, [2.0], quick=True)
     longer = write(tmp_path, dataset_size_figure10, row, [20.0], updates=200_000)
-    found = paper_tables.reported(tmp_path, "dataset_size_figure10")
+    found = paper_rows.reported(tmp_path, "dataset_size_figure10")
     assert [r.path for r in found if r.config["row"] == row] == [last, longer]
     assert len(found) == 3
 
@@ -587,7 +588,7 @@ def test_ours_and_the_paper_s_points_are_where_they_belong(tmp_path):
     write(tmp_path, rate_figure9, "n_fixed_0.9", [3.0, 3.2])
     write(tmp_path, rate_figure9, "n_fixed_0", [1.6, 1.8])
     figure = Figure()
-    paper_figures.figure_9(paper_tables.reported(tmp_path, "rate_figure9"), figure)
+    paper_figures.figure_9(paper_rows.reported(tmp_path, "rate_figure9"), figure)
     lines = [container.lines[0] for container in figure.axes[0].containers]
     theirs, ours = lines[0].get_xydata(), lines[1].get_xydata()
     assert dict(theirs.tolist())[0.9] == 3.19
@@ -595,7 +596,7 @@ def test_ours_and_the_paper_s_points_are_where_they_belong(tmp_path):
     assert len(figure.axes[1].containers) == 1  # no record with pn fixed
     assert not figure.axes[0].texts
     write(tmp_path, rate_figure9, "n_fixed_0.8", [15.0, 15.4])  # off the axis
-    paper_figures.figure_9(paper_tables.reported(tmp_path, "rate_figure9"), again := Figure())
+    paper_figures.figure_9(paper_rows.reported(tmp_path, "rate_figure9"), again := Figure())
     assert [text.get_text() for text in again.axes[0].texts] == ["15 %"]
 
 
@@ -608,20 +609,20 @@ def test_the_legends_of_figures_9_and_10_name_the_nets(tmp_path):
     for row in ("n_fixed_0", "n_fixed_0.9", "pn_fixed_0", "pn_fixed_0.3", "pn_fixed_0.9"):
         write(tmp_path, rate_figure9, row, [1.0, 1.2], budget="cpu")
     figure = Figure()
-    paper_figures.figure_9(paper_tables.reported(tmp_path, "rate_figure9"), figure)
+    paper_figures.figure_9(paper_rows.reported(tmp_path, "rate_figure9"), figure)
     n_fixed, pn_fixed = map(labels, figure.axes)
     assert "9a, 2048-2048-2048" in n_fixed and "512-512-512, 10000 images" in n_fixed
     assert "9b, pn = 256-256-512" in pn_fixed and "pn = 64-64-128, 10000 images" in pn_fixed
     write(tmp_path, dataset_size_figure10, "dropout_100", [26.0, 27.0], budget="cpu")
     figure = Figure()
-    paper_figures.figure_10(paper_tables.reported(tmp_path, "dataset_size_figure10"), figure)
+    paper_figures.figure_10(paper_rows.reported(tmp_path, "dataset_size_figure10"), figure)
     found = labels(figure.axes[0])
     assert "paper, dropout, 1024-1024-2048" in found and "512-512-1024" in found
 
 
 def test_the_arms_of_figure_8_share_their_axes(tmp_path):
     made_up(tmp_path)
-    figure, records = Figure(), paper_tables.reported(tmp_path, "features_figures7_8")
+    figure, records = Figure(), paper_rows.reported(tmp_path, "features_figures7_8")
     paper_figures.figures_7_8(records, figure)
     for left, right in (figure.axes[2:4], figure.axes[4:6]):
         assert 1 < left.get_xlim()[1] <= 1.1  # all activities are 1: to the end of their bin
@@ -634,7 +635,7 @@ def test_the_arms_of_figure_8_share_their_axes(tmp_path):
 def test_the_range_of_figure_4_shows_at_few_points(tmp_path, updates, points):
     write(tmp_path, architectures_figure4, "dropout_2x1024", [1.4, 1.6], updates=updates)
     figure = Figure()
-    paper_figures.figure_4(paper_tables.reported(tmp_path, "architectures_figure4"), figure)
+    paper_figures.figure_4(paper_rows.reported(tmp_path, "architectures_figure4"), figure)
     bars = [c for c in figure.axes[0].collections if isinstance(c, LineCollection)]
     dropout, standard = ([s.tolist() for s in c.get_segments()] for c in bars)
     assert len(dropout) == len(standard) == points

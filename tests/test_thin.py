@@ -13,7 +13,8 @@ from thresholds import assert_binomial
 
 import dropout_jax as dj
 from dropout_jax import runs, thin, train
-from dropout_jax.thin import Thin, chain_of, draw, put, take
+from dropout_jax.gather import put, take
+from dropout_jax.thin import Thin, chain_of, draw
 
 SIZES = (12, 32, 48, 5)
 
