@@ -35,19 +35,25 @@ def network(
       activation: "relu", "logistic", or "maxout": the largest of `pieces` linear functions.
       pieces: linear functions of a maxout unit.
       noise: "bernoulli" is dropout, "gaussian" its like of the same mean and variance.
-      init_ranges: weights of layer i are uniform within +- init_ranges[i]; None for He's normal.
+      init_ranges: weights of layer i are uniform within +- init_ranges[i]; None for He's normal,
+        and for logistic units four times Glorot's uniform.
     """
     functions = {
         "relu": nnx.relu,
         "logistic": nnx.sigmoid,
         "maxout": lambda x: jnp.max(x.reshape(*x.shape[:-1], -1, pieces), axis=-1),
     }
-    model = dj.layers.MLP(sizes, rates=rates, activation=functions[activation], rngs=rngs)
+    init = nnx.initializers.he_normal()
+    if activation == "logistic":
+        # A logistic unit has a quarter of the slope that Glorot and Bengio 2010 assume: with He's
+        # weights, nets of three hidden layers do not learn at all.
+        init = nnx.initializers.variance_scaling(16, "fan_avg", "uniform")
+    model = dj.layers.MLP(
+        sizes, rates=rates, activation=functions[activation], kernel_init=init, rngs=rngs
+    )
     if activation == "maxout" or init_ranges:
         outputs = [n * pieces if activation == "maxout" else n for n in sizes[1:-1]] + [sizes[-1]]
-        inits = [nnx.initializers.he_normal()] * len(outputs)
-        if init_ranges:
-            inits = [within(bound) for bound in init_ranges]
+        inits = [within(bound) for bound in init_ranges] if init_ranges else [init] * len(outputs)
         model.linears = nnx.List(
             nnx.Linear(n_in, n_out, kernel_init=init, rngs=rngs)
             for n_in, n_out, init in zip(sizes[:-1], outputs, inits, strict=True)

@@ -24,6 +24,9 @@ SETTINGS = (
     "are divided by keep in training: the paper's are lr / keep² and c / keep."
 )
 
+# The arm that a sentence is about, the one that it is compared with, and its name.
+ARMS = {"dropout_": ("standard_", "dropout"), "gaussian": ("bernoulli", "Gaussian noise")}
+
 
 def table(results: Path, experiment: str, rows: Mapping[str, Number | None], note: str) -> str:
     """Every row that was published or run, and what dropout changed.
@@ -107,15 +110,16 @@ def difference(ours: Sequence[float], number: Number | None) -> str:
 
 
 def separations(records: Iterable[Record]) -> list[str]:
-    """A sentence for every pair dropout_X and standard_X of as many updates.
+    """A sentence for every pair of arms of as many updates: dropout_X and standard_X, for one.
 
     Seeds that draw images of their own are compared one by one: both arms draw the same.
     """
     by_name = {(r.config["row"], r.config["budget"], r.extra["updates"]): r for r in records}
     sentences = []
     for (row, *rest), r in by_name.items():
-        other = by_name.get((row.replace("dropout_", "standard_", 1), *rest))
-        if not row.startswith("dropout_") or other is None:
+        arm = next((arm for arm in ARMS if arm in row), None)
+        other = arm and by_name.get((row.replace(arm, ARMS[arm][0], 1), *rest))
+        if not other:
             continue
         with_, without = r.final["test_error"], other.final["test_error"]
         change = record.mean_and_stderr(with_)[0] - record.mean_and_stderr(without)[0]
@@ -126,8 +130,8 @@ def separations(records: Iterable[Record]) -> list[str]:
             continue
         of = f" ± {stderr:.2f} ({abs(change) / stderr:.1f} standard errors)" if stderr else ""
         sentences.append(
-            f"{row.removeprefix('dropout_')}, {updates(r)} updates: with dropout the test error is "
-            f"{abs(change):.2f}{of} points {'lower' if change < 0 else 'higher'}."
+            f"{row.replace(arm, '', 1).strip('_')}, {updates(r)} updates: with {ARMS[arm][1]} the "
+            f"test error is {abs(change):.2f}{of} points {'lower' if change < 0 else 'higher'}."
         )
     return ["  \n".join(sentences)] if sentences else []
 
