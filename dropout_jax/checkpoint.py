@@ -19,7 +19,7 @@ class CheckpointError(ValueError):
     """A checkpoint that does not belong to the run that asks for it."""
 
 
-def open_folder(folder: str | Path) -> ocp.CheckpointManager:
+def open_folder(folder: str | Path, *, read_only: bool = False) -> ocp.CheckpointManager:
     """A manager of the checkpoints in `folder`, made if need be; close it, or use it in `with`.
 
     A checkpoint is written beside the others and renamed when it is complete, so that a process
@@ -27,6 +27,8 @@ def open_folder(folder: str | Path) -> ocp.CheckpointManager:
     """
     logging.getLogger("absl").setLevel(logging.ERROR)
     path = Path(folder).expanduser().resolve()
+    if read_only:
+        return ocp.CheckpointManager(path, options=ocp.CheckpointManagerOptions(read_only=True))
     try:
         path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()
@@ -56,7 +58,7 @@ def restore(manager: ocp.CheckpointManager, like: Any) -> tuple[Any, dict[str, A
     if step is None:
         return None
     leaves = _raw_leaves(like)
-    about = manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
+    about = _written_with(manager, step)
     if about["leaves"] != _signature(leaves):
         raise CheckpointError(
             f"the checkpoint in {manager.directory} is of another model or optimizer; "
@@ -71,6 +73,16 @@ def restore(manager: ocp.CheckpointManager, like: Any) -> tuple[Any, dict[str, A
         for leaf, (_, value) in zip(_leaves(like), sorted(saved.items()), strict=True)
     ]
     return jax.tree.unflatten(jax.tree.structure(like), restored), about["about"]
+
+
+def latest_about(manager: ocp.CheckpointManager) -> dict[str, Any] | None:
+    """What `save` was given beside the state of the latest checkpoint; None without one."""
+    step = manager.latest_step()
+    return None if step is None else _written_with(manager, step)["about"]
+
+
+def _written_with(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    return manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
 
 
 def _signature(leaves: dict[str, np.ndarray]) -> list[list[Any]]:

@@ -13,10 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from tqdm import tqdm
 
 from dropout_jax import checkpoint as checkpoints
 from dropout_jax._typing import Array
+from dropout_jax.layers.scheduled import ScheduleNumber
 from dropout_jax.train import Data, Loop, State
 
 
@@ -135,10 +137,16 @@ def _watched_epoch(loop: Loop) -> Callable[[State, Data], tuple[State, Array]]:
 
 
 def _history(rows: list[dict[str, Any]]) -> History:
-    names = rows[0]["metrics"] if rows else ()
+    """NaN where a run that went on was asked for other metrics than before."""
+    names = dict.fromkeys(name for row in rows for name in row["metrics"])
+
+    def values(name):
+        return [row["metrics"].get(name, np.full_like(row["metrics"]["loss"], np.nan))
+                for row in rows]  # fmt: skip
+
     return History(
         np.array([row["epoch"] for row in rows]),
-        {name: np.array([row["metrics"][name] for row in rows], np.float32) for name in names},
+        {name: np.array(values(name), np.float32) for name in names},
         np.array([row["seconds"] for row in rows]),
     )
 
@@ -162,10 +170,11 @@ class _Saver:
         self.folder = folder
         if folder is None:
             return
-        about = [jax.random.key_data(state.key), *jax.tree.leaves(state.hyper), *data["train"]]
+        about = [state.key, *jax.tree.leaves(state.hyper), *data["train"]]
         self.identity = {
-            "inputs": [_crc(np.asarray(value)) for value in about],
+            "inputs": [_crc(value) for value in about],
             "program": _program(train_epoch, state, data),
+            "settings": [_crc(value) for value in _settings(state)],
         }
         self.manager = checkpoints.open_folder(folder)
 
@@ -182,7 +191,7 @@ class _Saver:
             return state, []
         state, about = found
         for part, difference in DIFFERENCES.items():
-            if about["identity"][part] != self.identity[part]:
+            if about["identity"].get(part) != self.identity[part]:
                 raise checkpoints.CheckpointError(
                     f"the checkpoint in {self.folder} is of a run with another {difference}; "
                     "choose another folder, or delete this one."
@@ -197,17 +206,31 @@ class _Saver:
 DIFFERENCES = {
     "inputs": "key, hyperparameters or training data",
     "program": "program (batch size, rates, optimizer, loss, thin, or version of JAX)",
+    "settings": "schedule of the rate, or numbers in the optimizer's state",
 }
 
 
-def _program(train_epoch: Callable, state: State, data: Data) -> int:
-    """What an epoch computes, rates and learning rates that are Python numbers included."""
-    return _crc(np.frombuffer(_text(train_epoch.trace(state, data).jaxpr).encode(), np.uint8))
+def _program(train_epoch: Callable, state: State, data: Data) -> list[int]:
+    """What an epoch computes: its text, with all Python numbers, and the arrays it has captured."""
+    jaxpr = train_epoch.trace(state, data).jaxpr
+    text = re.sub(r"0x[0-9a-f]+", "", str(jaxpr))  # where functions are in memory differs
+    return [_crc(np.frombuffer(text.encode(), np.uint8)), *map(_crc, jaxpr.consts)]
 
 
-def _text(jaxpr: Any) -> str:
-    return re.sub(r"0x[0-9a-f]+", "", str(jaxpr))  # where functions are in memory differs
+def _settings(state: State) -> list[Array]:
+    """What is state of a run that starts, and no weight, count or key."""
+    modules = jax.tree.leaves(state.rest, is_leaf=lambda node: isinstance(node, nnx.Variable))
+    numbers = [node[...] for node in modules if isinstance(node, ScheduleNumber)]
+    leaves = map(jnp.asarray, jax.tree.leaves(state.opt_state))
+    injected = [
+        leaf
+        for leaf in leaves
+        if leaf.ndim == state.key.ndim and jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+    return [*numbers, *injected]
 
 
-def _crc(array: np.ndarray) -> int:
+def _crc(array: Array) -> int:
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
     return zlib.crc32(np.ascontiguousarray(array).view(np.uint8))

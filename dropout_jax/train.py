@@ -267,7 +267,7 @@ def rekey(rest: Any, key: Key) -> Any:
             keys = jax.random.split(site_key(key, jax.tree_util.keystr(path)), variable.shape)
             return variable.replace(keys)
         if isinstance(variable, nnx.RngCount):
-            return variable.replace(jnp.zeros_like(variable))
+            return variable.replace(jnp.zeros_like(variable[...]))
         return variable
 
     return jax.tree_util.tree_map_with_path(

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
 
 import jax
@@ -68,9 +69,10 @@ def fit(
       A `History`: "loss", and "val_" + each metric, by epoch.
 
     Raises:
-      TypeError: labels that are no integers, for the default loss.
-      ValueError: lengths that differ, fewer examples than a batch, labels that are no classes of
-        the model.
+      TypeError: labels that are no integers, for the default loss or metrics; an optimizer that is
+        no optax transformation; epochs or a batch_size that are no whole numbers.
+      ValueError: lengths that differ, fewer examples than a batch, epochs below 1, labels that are
+        no classes of the model.
       NonFiniteLossError: the loss or the weights became NaN or infinite; the model keeps its last
         good epoch.
       CheckpointError: the checkpoint found is of another run, or the folder cannot be written.
@@ -86,11 +88,19 @@ def fit(
       0.0
     """
     check_key(key)
+    _check_counts(epochs, batch_size)
+    if not hasattr(optimizer, "init"):
+        raise TypeError(f"optimizer is {optimizer!r}; write one of optax's, as optax.adam(1e-3).")
     data = {"train": (jnp.asarray(x), jnp.asarray(y))}
     if validation_data is not None:
+        if len(validation_data) != 2:
+            raise ValueError(
+                f"validation_data has {len(validation_data)} parts; write (x, y), and weigh the "
+                "examples in metrics of your own."
+            )
         data["val"] = (jnp.asarray(validation_data[0]), jnp.asarray(validation_data[1]))
     check_data(data, batch_size)
-    if loss is cross_entropy:
+    if loss is cross_entropy or (metrics is CLASSIFICATION and "val" in data):
         outputs = _shape_of_outputs(model, data["train"][0])
         for name, (_, labels) in data.items():
             _check_labels(name, labels, outputs)
@@ -144,7 +154,8 @@ def evaluate(
       name -> value.
 
     Raises:
-      ValueError: lengths that differ, or no examples.
+      TypeError: labels that are no integers, for the default metrics.
+      ValueError: lengths that differ, no examples, labels that are no classes of the model.
 
     Example:
       >>> import dropout_jax as dj, jax.numpy as jnp
@@ -155,6 +166,8 @@ def evaluate(
     """
     x, y = jnp.asarray(x), jnp.asarray(y)
     check_data({"train": (x, y)}, 1)
+    if metrics is CLASSIFICATION:
+        _check_labels("y", y, _shape_of_outputs(model, x))
     graphdef, state = nnx.split(model)
     measured = _measured(graphdef, tuple(metrics.items()), state, x, y)
     return {name: float(value) for name, value in measured.items()}
@@ -171,11 +184,12 @@ def save(folder: str | Path, model: nnx.Module) -> None:
     """Write all that a model holds, weights and random streams, into a folder; `load` reads it.
 
     Args:
-      folder: made if need be; what was saved there before is kept until this is complete.
+      folder: made if need be; what was saved there before is kept until this is complete. Not the
+        `checkpoint_dir` of a `fit`.
       model: any `nnx.Module`.
 
     Raises:
-      CheckpointError: the folder cannot be written.
+      CheckpointError: the folder cannot be written, or holds the checkpoints of a run.
 
     Example:
       >>> import dropout_jax as dj, jax.numpy as jnp, tempfile
@@ -189,6 +203,11 @@ def save(folder: str | Path, model: nnx.Module) -> None:
     """
     state = nnx.state(model)
     with checkpoint.open_folder(folder) as manager:
+        if "model" not in (checkpoint.latest_about(manager) or {"model": None}):
+            raise checkpoint.CheckpointError(
+                f"{folder} holds the checkpoints of a run, which saving would delete; give a "
+                "folder of its own."
+            )
         last = manager.latest_step()
         step = 0 if last is None else last + 1
         checkpoint.save(manager, step, state, {"model": _places(state)})
@@ -215,7 +234,7 @@ def load(folder: str | Path, model: nnx.Module) -> None:
     if not Path(folder).expanduser().is_dir():
         raise checkpoint.CheckpointError(f"there is no folder {folder}; give one that save wrote.")
     state = nnx.state(model)
-    with checkpoint.open_folder(folder) as manager:
+    with checkpoint.open_folder(folder, read_only=True) as manager:
         found = checkpoint.restore(manager, state)
     if found is None:
         raise checkpoint.CheckpointError(f"no model is saved in {folder}.")
@@ -231,19 +250,34 @@ def _places(state: nnx.State) -> list[str]:
     return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
 
 
+def _check_counts(epochs: int, batch_size: int) -> None:
+    for name, count in (("epochs", epochs), ("batch_size", batch_size)):
+        if not isinstance(count, Integral):
+            raise TypeError(f"{name} is {count!r}; write a whole number, such as 10.")
+        if count < 1:
+            raise ValueError(f"{name} is {count}; write 1 or more.")
+
+
 def _shape_of_outputs(model: nnx.Module, x: Array) -> tuple[int, ...]:
     graphdef, state = nnx.split(model)
-    return jax.eval_shape(lambda s, x: nnx.merge(graphdef, s, copy=True)(x), state, x[:1]).shape
+
+    def outputs(state, x):
+        model = nnx.merge(graphdef, state, copy=True)
+        model.eval()
+        return model(x)
+
+    return jax.eval_shape(outputs, state, x[:1]).shape
 
 
 def _check_labels(name: str, y: Array, outputs: tuple[int, ...]) -> None:
-    """Raise unless y fits the default loss: cross-entropy of logits against integer labels."""
+    """Raise unless y fits the default loss and metrics, which take integer labels."""
     classes = outputs[-1]
     if not jnp.issubdtype(y.dtype, jnp.integer) or y.shape[1:] != outputs[1:-1]:
         raise TypeError(
-            f"the labels of {name} are {y.dtype} of shape {y.shape}, and the default loss takes "
-            f"integers of shape {(len(y), *outputs[1:-1])}: write y.argmax(-1) for one-hot rows, "
-            "y.astype(int) for whole numbers, or give loss= and metrics= for other targets."
+            f"the labels of {name} are {y.dtype} of shape {y.shape}, and the default loss and "
+            f"metrics take integers of shape {(len(y), *outputs[1:-1])}: write y.argmax(-1) for "
+            "one-hot rows, y[..., 0] for a column, y.astype(int) for whole numbers, or give loss= "
+            "and metrics= for other targets."
         )
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= classes:

@@ -30,7 +30,7 @@ RANKS = [
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 MAY_IMPORT = {
-    "flax": {"layers", "linen", "thin", "losses", "moments", "predict", "train", "trainer"},
+    "flax": {"layers", "linen", "thin", "losses", "moments", "predict", "train", "runs", "trainer"},
     "optax": {"constraints", "schedules", "losses", "train", "trainer"},
     "orbax": {"checkpoint"},
 }

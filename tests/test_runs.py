@@ -476,6 +476,9 @@ OTHERS = {
     "optimizer": {"optimizer": optax.sgd(0.1)},
     "learning rate": {"optimizer": optax.adam(2e-2)},
     "rate": {"model": lambda: dj.layers.MLP((8, 32, 2), rates=0.25, rngs=nnx.Rngs(0))},
+    "schedule of the rate": {
+        "model": lambda: dj.layers.MLP((8, 32, 2), rates=dj.rates.early(0.5, 9), rngs=nnx.Rngs(0))
+    },
     "loss": {"loss": dj.losses.r_drop(alpha=1.0)},
     "thinning": {"thin": dj.Thin(steps=2, block=8)},
     "key implementation": {"key": jax.random.key(0, impl="rbg")},
@@ -520,7 +523,49 @@ def test_what_is_evaluated_is_no_part_of_the_run(one_epoch, tmp_path):
     shutil.copytree(one_epoch, tmp_path / "copy")
     options = {"epochs": 2, "validation_data": task(40, 98)}
     resumed = fit(mlp(), checkpoint_dir=tmp_path / "copy", **options)
-    assert_same(resumed["loss"], fit(mlp(), **options)["loss"])
+    straight = fit(mlp(), **options)
+    assert_same(resumed["loss"], straight["loss"])
+    assert np.isnan(resumed["val_error"][0]) and resumed["val_error"][1] == straight["val_error"][1]
+    longer = fit(mlp(), checkpoint_dir=tmp_path / "copy", epochs=3)  # without validation again
+    np.testing.assert_array_equal(np.isnan(longer["val_error"]), [True, False, True])
+
+
+def weighted(weights):
+    return lambda model, x, y: jnp.mean(weights[y] * jnp.sum(model(x) ** 2, axis=-1))
+
+
+SETTINGS = {
+    "schedule": lambda v: {
+        "model": dj.layers.MLP((8, 4, 2), rates=dj.rates.early(v, 100), rngs=nnx.Rngs(0))
+    },
+    "injected": lambda v: {"optimizer": optax.inject_hyperparams(optax.sgd)(learning_rate=v)},
+    "captured by the optimizer": lambda v: {
+        "optimizer": optax.chain(optax.sgd(0.1), dj.max_norm(jnp.float32(v)))
+    },
+    "captured by the loss": lambda v: {"loss": weighted(jnp.array([1.0, v]))},
+}
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_numbers_that_only_arrays_hold_tell_runs_apart(kind, tmp_path):
+    def go(value, epochs):
+        options = SETTINGS[kind](value)
+        fit(options.pop("model", None) or mlp(), epochs=epochs, checkpoint_dir=tmp_path, **options)
+
+    go(0.5, 1)
+    with pytest.raises(checkpoint.CheckpointError, match="of a run with another"):
+        go(0.25, 2)
+    go(0.5, 2)
+
+
+def test_a_trained_model_goes_on_from_its_own_checkpoint(tmp_path):
+    model = dj.layers.MLP((8, 4, 2), rates=dj.rates.early(0.5, 100), rngs=nnx.Rngs(0))
+    optimizer = optax.inject_hyperparams(optax.adam)(
+        learning_rate=optax.linear_schedule(1e-2, 0, 9)
+    )
+    for epochs in (1, 2):
+        history = fit(model, epochs=epochs, optimizer=optimizer, checkpoint_dir=tmp_path)
+    assert len(history.epochs) == 2
 
 
 def test_a_checkpoint_of_another_program_says_what_it_may_be(one_epoch):
@@ -561,6 +606,11 @@ def test_progress_shows_the_epochs_and_the_metrics(capfd):
         ({"x": task(63)[0]}, ValueError, "train has 63 inputs and 64 targets"),
         ({"batch_size": 65}, ValueError, "batch_size is 65 and there are 64 training examples"),
         ({"validation_data": (task()[0], task()[1][:3])}, ValueError, "val has 64 inputs and 3"),
+        ({"epochs": 0}, ValueError, "epochs is 0; write 1 or more"),
+        ({"epochs": 2.5}, TypeError, "epochs is 2.5; write a whole number"),
+        ({"batch_size": 5.0}, TypeError, "batch_size is 5.0; write a whole number"),
+        ({"optimizer": "adam"}, TypeError, "optimizer is 'adam'; write one of optax's"),
+        ({"validation_data": (*task(), task()[1])}, ValueError, "validation_data has 3 parts"),
         ({"key": None}, TypeError, r"write jax\.random\.key\(0\)"),
         ({"key": jax.random.PRNGKey(0)}, TypeError, r"write jax\.random\.key\(0\)"),
         ({"key": jax.random.split(KEY)}, ValueError, "holds .* keys and one is needed"),

@@ -112,6 +112,31 @@ def test_what_is_saved_last_is_what_is_loaded(tmp_path):
     assert_same_model(found, last)
 
 
+def test_a_run_s_checkpoints_are_not_saved_over(tmp_path):
+    run = dict(key=KEY, progress=False, checkpoint_dir=tmp_path)
+    model = mlp()
+    dj.fit(model, optax.sgd(0.1), *task(), epochs=1, **run)
+    with pytest.raises(checkpoint.CheckpointError, match="checkpoints of a run"):
+        dj.save(tmp_path, model)
+    history = dj.fit(mlp(), optax.sgd(0.1), *task(), epochs=2, **run)
+    assert len(history.epochs) == 2
+
+
+def test_loading_needs_no_leave_to_write(tmp_path, monkeypatch):
+    dj.save(tmp_path, mlp())
+    files = sorted(tmp_path.rglob("*"))
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(checkpoint.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(checkpoint.Path, "mkdir", refuse)
+    other = mlp(seed=1)
+    dj.load(tmp_path, other)
+    assert_same_model(other, mlp())
+    assert sorted(tmp_path.rglob("*")) == files
+
+
 def test_a_linen_free_model_of_mixed_types_is_saved(tmp_path):
     model, other = (
         nnx.Sequential(nnx.Linear(8, 4, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(i)),
@@ -177,6 +202,33 @@ def test_labels_that_are_no_integers_a_case_say_what_to_write(wrong):
         fit(x, wrong(y))
     with pytest.raises(TypeError, match="labels of val"):
         fit(x, y, validation_data=(x, wrong(y)))
+
+
+def test_evaluation_and_other_losses_check_labels_too():
+    x, y = task()
+    for shift in (-1, 1):
+        with pytest.raises(ValueError, match="label the classes 0 to 2"):
+            dj.evaluate(mlp(), x, y + shift)
+        with pytest.raises(ValueError, match="label the classes 0 to 2"):
+            fit(x, y + shift, loss=dj.losses.r_drop(), validation_data=(x, y))
+    with pytest.raises(TypeError, match=r"y\[..., 0\] for a column"):
+        dj.evaluate(mlp(), x, y[:, None])
+
+
+def test_layers_that_wait_to_be_told_their_mode_are_trained():
+    class Attention(nnx.Module):
+        def __init__(self, rngs):
+            self.attention = nnx.MultiHeadAttention(2, 8, dropout_rate=0.1, decode=False, rngs=rngs)
+            self.drop = dj.layers.Dropout(0.5, deterministic=None, rngs=rngs)
+            self.linear = nnx.Linear(8, 2, rngs=rngs)
+
+        def __call__(self, x):
+            return self.linear(self.drop(self.attention(x).mean(1)))
+
+    x, y = jnp.ones((20, 5, 8)), jnp.arange(20) % 2
+    model = Attention(nnx.Rngs(0))
+    dj.fit(model, optax.sgd(0.1), x, y, key=KEY, epochs=1, batch_size=5, progress=False)
+    assert dj.evaluate(model, x, y)["error"] == pytest.approx(0.5)
 
 
 def test_a_mistake_leaves_the_model_in_its_mode():

@@ -11,6 +11,10 @@ from dropout_jax._typing import Array, Key, Rate
 from dropout_jax.layers.dropout import Dropout
 
 
+class ScheduleNumber(nnx.Variable):
+    """A number of a schedule: it tells runs apart, and training does not change it."""
+
+
 class ScheduledDropout(Dropout):
     r"""`Dropout` whose rate is a function of the training calls it has had.
 
@@ -74,7 +78,7 @@ class ScheduledDropout(Dropout):
         numbers, self.form = jax.tree.flatten(schedule)
         # Of a known dtype and not weak, as they will be after a checkpoint.
         numbers = (jnp.asarray(number, jnp.result_type(number)) for number in numbers)
-        self.numbers = nnx.List(nnx.Variable(number) for number in numbers)
+        self.numbers = nnx.List(ScheduleNumber(number) for number in numbers)
         self.step = nnx.Variable(jnp.zeros((), jnp.int32))
 
     def _noise(self, key: Key, x: Array) -> Array:
