@@ -79,8 +79,9 @@ def check_floating(x: Array, name: str = "x") -> Array:
 
 def wide_dtype(x: Any) -> np.dtype:
     """What to compute in: float32, or the dtype of x (an array or a dtype) where that is wider."""
-    dtype = jnp.result_type(x)  # JAX promotes no 8-bit floats
-    return np.dtype(np.float32) if dtype.itemsize == 1 else jnp.promote_types(dtype, jnp.float32)
+    dtype = jnp.result_type(x)  # promoted by hand: JAX may be told to promote nothing
+    wide = jnp.issubdtype(dtype, jnp.inexact) and dtype.itemsize >= 4
+    return dtype if wide else np.dtype(np.float32)
 
 
 def shared_shape(shape: Sequence[int], broadcast_dims: Sequence[int]) -> tuple[int, ...]:

@@ -106,7 +106,7 @@ def depth(rate):
     k, scale = DEPTHS[0], np.float32(2 ** DEPTHS[0])
     for limit in (2**-5, 2**-9, 2**-13):
         rare = event < np.float32(limit)
-        k, scale = k + 2 * rare, scale * (1 + 3 * rare)
+        k, scale = k + 2 * rare.astype(np.int32), scale * (1 + 3 * rare.astype(np.float32))
     return k, scale
 
 
@@ -193,7 +193,9 @@ def materialised(draw, shape: tuple[int, ...], *inputs: Array) -> Array:
     def never():
         # Inside shard_map both branches must vary over the devices as the inputs do.
         like = sum(jnp.sum(jnp.zeros_like(a, jnp.uint32), dtype=jnp.uint32) for a in inputs)
-        return jnp.broadcast_to(like, shape)
+        sharded = any(jax.typeof(a).sharding.spec != (None,) * a.ndim for a in inputs)
+        sharding = jax.eval_shape(draw).sharding if sharded else None
+        return jnp.broadcast_to(like, shape, out_sharding=sharding)
 
     def cpu():
         return lax.cond(lax.optimization_barrier(jnp.bool_(True)), draw, never)

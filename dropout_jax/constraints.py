@@ -16,7 +16,8 @@ def max_norm(c: Any, axis: int | Sequence[int] | None = None) -> optax.GradientT
 
     $$w \leftarrow w + u, \qquad w \leftarrow w \cdot \min(1,\; c / \lVert w \rVert_2).$$
     Put it last in `optax.chain`: it sees the updated weights, and changes the update so that they
-    end inside the ball. Leaves with fewer than two axes (biases) are never constrained. In the
+    end inside the ball. Leaves with fewer than two axes (biases) are never constrained, nor are the
+    log-variances of `layers.SparseLinear`, which are no weights. In the
     scaled convention the c of a layer whose input is kept with probability keep is keep times the
     paper's (`to_scaled_convention`).
 
@@ -52,11 +53,19 @@ def max_norm(c: Any, axis: int | Sequence[int] | None = None) -> optax.GradientT
             raise ValueError("max_norm needs params: write optimizer.update(g, state, params).")
 
         def constrain(c, updates, params):
-            return jax.tree.map(lambda u, w: _shorten(u, w, c, axis), updates, params)
+            return jax.tree_util.tree_map_with_path(
+                lambda path, u, w: u if _is_variance(path) else _shorten(u, w, c, axis),
+                updates,
+                params,
+            )
 
         return jax.tree.map(constrain, c, updates, params), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _is_variance(path: tuple[Any, ...]) -> bool:
+    return any("log_sigma2" in (getattr(k, "key", None), getattr(k, "name", None)) for k in path)
 
 
 def _shorten(update: Array, weights: Array, c, axis) -> Array:

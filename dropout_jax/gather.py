@@ -20,6 +20,9 @@ def take(tree: Any, chain: Chain, units: Units) -> Any:
 
     Returns:
       A pytree like `tree` with smaller arrays.
+
+    Raises:
+      ValueError: a leaf at a kernel's or bias's place that has another shape (Adafactor, L-BFGS).
     """
 
     def small(path, leaf):
@@ -80,12 +83,21 @@ def _thinned_axes(path, leaf: Array, chain: Chain) -> dict[int, int]:
     for i, layer in enumerate(chain.layers):
         axes = {}
         if _contains(names, (*layer, "kernel")):
-            axes = {0: i - 1, leaf.ndim - 1: i}
+            axes = {0: i - 1, 1: i}
         elif _contains(names, (*layer, "bias")):
-            axes = {leaf.ndim - 1: i}
-        if axes:
-            thinned = {j for j, hidden in enumerate(chain.hidden) if hidden.kept < hidden.width}
-            return {axis: j for axis, j in axes.items() if j in thinned}
+            axes = {0: i}
+        if axes and leaf.ndim:  # a number for a whole parameter stays
+            hidden = dict(enumerate(chain.hidden))
+            axes = {axis: j for axis, j in axes.items() if j in hidden}
+            if leaf.ndim <= max(axes, default=0) or any(
+                leaf.shape[axis] != hidden[j].width for axis, j in axes.items()
+            ):
+                raise ValueError(
+                    "thinning moves states that have their parameter's shape, and "
+                    f"{'/'.join(names)} has {leaf.shape}; train with an optimizer such as "
+                    "optax.sgd or optax.adam."
+                )
+            return {axis: j for axis, j in axes.items() if hidden[j].kept < hidden[j].width}
     return {}
 
 

@@ -9,7 +9,12 @@ from flax import nnx
 
 from dropout_jax import masks
 from dropout_jax._typing import Array, check_floating, wide_dtype
+from dropout_jax.layers.dropout import Dropout
+from dropout_jax.layers.family import GaussianDropout
 from dropout_jax.layers.mlp import MLP
+from dropout_jax.layers.scheduled import ScheduledDropout
+
+WITH_MOMENTS = (Dropout, ScheduledDropout, GaussianDropout, nnx.Dropout)
 
 
 class Moments(NamedTuple):
@@ -80,7 +85,7 @@ def moments(model: MLP, x: Array) -> Moments:
       `Moments`: mean and variance of the logits, both (..., sizes[-1]), in float32 or wider.
 
     Raises:
-      TypeError: another model; x that is not floating-point.
+      TypeError: another model, or another noise in it; x that is not floating-point.
       ValueError: another activation.
 
     Example:
@@ -105,8 +110,14 @@ def _moments(graphdef, state, x):
 
 
 def _check_moments(model, x):
-    if not isinstance(model, MLP):
+    if not isinstance(model, MLP) or type(model).__call__ is not MLP.__call__:
         raise TypeError(f"the model is {type(model).__name__}; moments are known for layers.MLP.")
+    for drop in model.dropouts:
+        if type(drop) not in WITH_MOMENTS:
+            raise TypeError(
+                f"the model has {type(drop).__name__}; moments are known for dropout, scheduled or "
+                "not, and for GaussianDropout: write mc_predict."
+            )
     if model.activation is not nnx.relu:
         raise ValueError(f"the activation is {model.activation}; moments are known for nnx.relu.")
     return check_floating(x)

@@ -148,7 +148,7 @@ def _predict(graphdef, params, rest, samples, output, key, x):
         return (mean, squares + before * (prediction - mean)), None
 
     like = jax.eval_shape(sub_network, 0)
-    zeros = jnp.zeros(like.shape, wide_dtype(like))
+    zeros = jnp.zeros(like.shape, wide_dtype(like), out_sharding=like.sharding)
     (mean, squares), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(samples))
     return Prediction(mean, jnp.sqrt(squares / samples))
 

@@ -88,7 +88,8 @@ def chain_of(model: Any, thin: Thin) -> Chain:
       A `Chain`. Each hidden layer keeps round(width (1 - rate) / block) blocks, at least one.
 
     Raises:
-      ValueError: a block that does not divide a width; a rate that is traced; no such place.
+      ValueError: a block that does not divide a width, or that is too large to drop any at the
+        rate; a rate that is traced; no such place.
     """
     layers, dropouts = thin.layers, thin.dropouts
     if layers is None:
@@ -123,6 +124,11 @@ def chain_of(model: Any, thin: Thin) -> Chain:
             )
         blocks = width // thin.block
         kept = max(1, round(blocks * (1 - rate))) * thin.block
+        if rate > 0 and kept == width:
+            raise ValueError(
+                f"the {blocks} blocks of {'/'.join(layer)} are too few for a rate of {rate}: none "
+                f"would be dropped; write Thin(block=...) with less than {thin.block}."
+            )
         hidden.append(Hidden(place, width, kept, thin.block))
     return Chain(layers, tuple(hidden))
 

@@ -112,6 +112,19 @@ def test_biases_are_never_constrained(shape):
     np.testing.assert_array_equal(dj.max_norm(C).update(u, optax.EmptyState(), w)[0], u)
 
 
+def test_log_variances_are_no_weights():
+    layer = dj.layers.SparseLinear(64, 3, rngs=nnx.Rngs(0))
+    params = nnx.state(layer, nnx.Param)
+    optimizer = dj.max_norm(0.1)
+    updates, _ = optimizer.update(
+        jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params
+    )
+    after = optax.apply_updates(params, updates)
+    np.testing.assert_array_equal(after["log_sigma2"][...], -10.0)
+    lengths = jnp.linalg.norm(after["kernel"][...], axis=0)
+    np.testing.assert_allclose(lengths, 0.1, rtol=1e-6)
+
+
 def test_zero_weights_stay_zero():
     zeros = jnp.zeros((4, 3))
     with jax.debug_nans(True):

@@ -86,6 +86,18 @@ def test_the_list_names_public_functions_once():
 
 
 @pytest.mark.slow
+@over(ENTRIES)
+def test_jax_may_be_told_to_promote_nothing(entry):
+    rates = (0.2, jnp.float32(0.2)) if entry.traced else (0.2,)
+    with jax.numpy_dtype_promotion("strict"):
+        for dtype in (jnp.float32, jnp.bfloat16):
+            x = values(entry.shape, dtype)
+            for rate in rates:
+                y, pull = jax.vjp(lambda x, rate=rate: entry.call(KEY, x, rate), x)
+                assert y.dtype == pull(jnp.ones_like(y))[0].dtype == dtype
+
+
+@pytest.mark.slow
 @over(ENTRIES, slow=True)
 def test_shapes_and_dtypes_are_kept_and_narrow_ones_rounded_once(entry, x64):
     """The noise and the arithmetic are those of float32: a narrow result is its rounding."""

@@ -372,8 +372,9 @@ def test_zoneout_draws_anew_at_every_step_of_a_scan():
     assert (kept_old != (rnn(time) != time)).any()
 
 
-def test_a_rate_for_each_state():
-    layer = lstm((1.0, 0.0), rngs=nnx.Rngs(0))
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_a_rate_for_each_state(kind):
+    layer = lstm(kind((1.0, 0.0)), rngs=nnx.Rngs(0))
     carry = (jnp.full((4, 5), 0.5), jnp.full((4, 5), 0.25))
     (memory, hidden), output = layer(carry, XS[:, 0])
     assert_equal(memory, carry[0])

@@ -290,6 +290,22 @@ EXACT = {"input": ((6, 3), (0.25,)), "hidden": ((4, 6, 3), (0, 0.5)), "none": ((
 where_exact = pytest.mark.parametrize(("sizes", "rates"), EXACT.values(), ids=EXACT)
 
 
+class Doubled(dj.layers.MLP):
+    def __call__(self, x):
+        return 2 * super().__call__(x)
+
+
+def test_moments_of_what_they_do_not_describe_are_refused():
+    with pytest.raises(TypeError, match="the model is Doubled"):
+        moments.moment_predict(Doubled((4, 5, 3), rates=0.5, rngs=nnx.Rngs(0)), inputs())
+    model = mlp()
+    model.dropouts[1] = dj.layers.AlphaDropout(0.5, rngs=nnx.Rngs(0))
+    with pytest.raises(TypeError, match="the model has AlphaDropout"):
+        moments.moments(model, inputs())
+    model.dropouts[1] = dj.layers.GaussianDropout(0.5, rngs=nnx.Rngs(0))
+    moments.moments(model, inputs())
+
+
 @where_exact
 def test_moments_are_exact_up_to_the_first_random_layer(sizes, rates, x64):
     model, x = mlp(sizes, rates), inputs(features=sizes[0])

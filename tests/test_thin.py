@@ -253,6 +253,12 @@ def test_a_named_chain_trains():
     assert (model.fc2.kernel[...] != before).mean() > 0.9
 
 
+def fit_thin(optimizer):
+    x, y = jnp.ones((20, SIZES[0])), jnp.arange(20) % 2
+    options = dict(key=jax.random.key(0), epochs=1, batch_size=5, progress=False)
+    return dj.fit(mlp(), optimizer, x, y, thin=Thin(block=4), **options)
+
+
 @pytest.mark.parametrize(
     ("make_it", "message"),
     [
@@ -270,6 +276,8 @@ def test_a_named_chain_trains():
             "1 dropouts",
         ),
         (lambda: chain_of(mlp((0, jnp.float32(0.5), 0.5)), Thin()), "Python number"),
+        (lambda: chain_of(mlp((0, 0.2, 0.2)), Thin(block=16)), "none would be dropped"),
+        (lambda: fit_thin(optax.adafactor(1e-2)), r"such as optax.sgd or optax.adam"),
     ],
 )
 def test_errors_say_what_to_write(make_it, message):

@@ -1,5 +1,6 @@
 """Zoneout as a Flax NNX layer, around a recurrent cell."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -22,8 +23,8 @@ class Zoneout(NoiseLayer, nnx.RNNCellBase):
     Args:
       cell: a cell of Flax, or another whose output is one of its states.
       rate: probability that a unit keeps its old value, in [0, 1]: a Python number or a traced
-        scalar, for every state; or a tuple of numbers, one a state: (0.5, 0.05) for the memory and
-        the hidden state of `nnx.LSTMCell`.
+        scalar, for every state; or a tuple or list of numbers, one a state: (0.5, 0.05) for the
+        memory and the hidden state of `nnx.LSTMCell`.
       options: `deterministic`, `rng_collection` and `rngs`, as for `Dropout`.
 
     Raises:
@@ -42,8 +43,9 @@ class Zoneout(NoiseLayer, nnx.RNNCellBase):
     Source: Krueger et al. 2017.
     """
 
-    def __init__(self, cell: nnx.RNNCellBase, *, rate: Rate | tuple[float, ...], **options):
+    def __init__(self, cell: nnx.RNNCellBase, *, rate: Rate | Sequence[float], **options):
         super().__init__(**options)
+        rate = tuple(rate) if isinstance(rate, list) else rate
         check_rate(rate)
         self.cell = cell
         self.rate = rate if isinstance(rate, tuple) else held(rate)

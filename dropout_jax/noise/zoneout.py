@@ -73,7 +73,8 @@ def zoneout(
 @jax.jit
 @jax.checkpoint  # keeps the packed mask
 def _select(mask, new, old):
-    return jnp.where(mask.unpack(), new, old)
+    keep_new = mask.unpack() | jnp.zeros_like(new, bool)  # sharded as the states are
+    return jnp.where(keep_new, new, old)
 
 
 def zoneout_mean(new: Array, old: Array, rate: Rate) -> Array:
