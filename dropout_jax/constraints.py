@@ -23,7 +23,9 @@ def max_norm(c: Any, axis: int | Sequence[int] | None = None) -> optax.GradientT
 
     Args:
       c: the largest length, > 0: a number, a traced scalar, or a pytree prefix of the parameters
-        with one for each subtree; `jnp.inf` leaves a subtree alone (the softmax layer, say).
+        with one for each subtree; `jnp.inf` leaves a subtree alone (the softmax layer, say). In
+        `fit`, whose parameters are an `nnx.State`, that is `nnx.State({"linears": {0: 2.0, 1:
+        jnp.inf}})`.
       axis: the axes of a kernel that lead into a unit. By default all but the last, which is right
         for Flax kernels (in, out) and (height, width, in, out).
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dropout_jax import bits, masks
 from dropout_jax._typing import (
@@ -147,6 +148,7 @@ def scale_for_inference(params: Any, keep: Any) -> Any:
       A pytree like `params`.
 
     Raises:
+      TypeError: a weight that is not floating-point.
       ValueError: a keep outside [0, 1], or one that is not a prefix of `params`.
 
     Example:
@@ -171,6 +173,8 @@ def _scaled_weight(weight, keep, always):
     if not always and jnp.ndim(weight) < 2:
         return weight
     # NumPy's float64 stays what it is, with JAX's 64-bit mode or without.
+    weight = weight if isinstance(weight, np.ndarray) else jnp.asarray(weight)
+    check_floating(weight, "weight")
     wide = weight.dtype if weight.dtype.itemsize > 4 else wide_dtype(weight)
     return (weight.astype(wide) * keep).astype(weight.dtype)
 
@@ -235,7 +239,7 @@ def to_paper_convention(hyper: Mapping[str, Any], keep: float) -> dict[str, Any]
 
 def _mapped(hyper, keep, sign):
     check_keep(keep)
-    if is_static(keep) and keep == 0:
+    if not isinstance(keep, jax.core.Tracer) and np.any(np.asarray(keep) == 0):
         raise ValueError("keep is 0: nothing would be kept; write a keep in (0, 1].")
     unknown = sorted(set(hyper) - set(_POWERS))
     if unknown:

@@ -5,6 +5,7 @@ have masks of their own. Masks that the examples of a batch share, the copies sh
 """
 
 from collections.abc import Callable
+from numbers import Integral
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +56,7 @@ def multi_sample(
 
     Source: Inoue 2019, "Multi-Sample Dropout for Accelerated Training and Better Generalization".
     """
-    if not isinstance(samples, int) or samples < 1:
+    if not isinstance(samples, Integral) or samples < 1:
         raise ValueError(f"samples is {samples!r}; write a whole number, 1 or more, such as 8.")
 
     def objective(model, x, y):

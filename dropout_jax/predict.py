@@ -5,6 +5,7 @@ Every rule is a pure function of the model: neither its mode nor its random stre
 
 import functools
 from collections.abc import Callable
+from numbers import Integral
 from typing import NamedTuple
 
 import jax
@@ -190,7 +191,7 @@ def _identity(logits):
 
 def _ready(key, model, samples):
     check_key(key)
-    if not isinstance(samples, int) or samples < 1:
+    if not isinstance(samples, Integral) or samples < 1:
         raise ValueError(f"samples is {samples!r}; write a whole number, 1 or more, such as 100.")
     return nnx.split(model, nnx.Param, ...)
 

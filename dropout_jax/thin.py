@@ -7,6 +7,7 @@ costs keep^2 of the arithmetic.
 """
 
 import dataclasses
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -50,7 +51,7 @@ class Thin:
 
     def __post_init__(self):
         for name in ("steps", "block"):
-            if not isinstance(value := getattr(self, name), int) or value < 1:
+            if not isinstance(value := getattr(self, name), Integral) or value < 1:
                 raise ValueError(f"Thin({name}={value!r}): write a whole number, 1 or more.")
         if (self.layers is None) != (self.dropouts is None):
             raise ValueError("Thin takes layers and dropouts together, or neither for an MLP.")

@@ -373,6 +373,18 @@ def test_bad_arguments_are_refused_under_jit():
         jax.jit(dj.dropout)(KEY, X, jnp.full((7,), 0.5))
 
 
+def test_weights_are_floating_point():
+    with pytest.raises(TypeError, match="weight has dtype int32"):
+        dj.scale_for_inference(jnp.ones((2, 2), int), 0.5)
+    assert dj.scale_for_inference(2.0, 0.5) == 1
+
+
+@pytest.mark.parametrize("zero", [0, np.zeros(()), jnp.float32(0)])
+def test_no_map_to_a_convention_that_keeps_nothing(zero):
+    with pytest.raises(ValueError, match="keep is 0"):
+        dj.to_scaled_convention({"weight_decay": 0.1}, zero)
+
+
 def test_numpy_weights_are_scaled_in_their_own_precision():
     weights = np.full((2, 2), 1 / 3)
     scaled = dj.scale_for_inference(weights, 0.3)

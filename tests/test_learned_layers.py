@@ -302,3 +302,14 @@ def test_made_under_vmap_with_traced_rates():
     rates = jnp.array([0.1, 0.3])
     starts = jax.vmap(lambda rate: VariationalDropout(4, rate).log_alpha)(rates)
     np.testing.assert_allclose(jnp.exp(starts[:, 0]), rates / (1 - rates), rtol=1e-5)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_another_size_is_refused_in_either_mode(deterministic):
+    layers = (
+        dj.layers.VariationalDropout(8, rngs=nnx.Rngs(0)),
+        dj.layers.SparseLinear(8, 3, rngs=nnx.Rngs(0)),
+    )
+    for layer in layers:
+        with pytest.raises(ValueError, match="shape"):
+            layer(jnp.ones((2, 7)), deterministic=deterministic)

@@ -290,6 +290,14 @@ EXACT = {"input": ((6, 3), (0.25,)), "hidden": ((4, 6, 3), (0, 0.5)), "none": ((
 where_exact = pytest.mark.parametrize(("sizes", "rates"), EXACT.values(), ids=EXACT)
 
 
+def test_samples_may_be_counted_by_numpy():
+    model, x = mlp(), inputs()
+    found, expected = (
+        dj.mc_predict(jax.random.key(0), model, x, samples=n) for n in (np.int64(2), 2)
+    )
+    np.testing.assert_array_equal(found.mean, expected.mean)
+
+
 class Doubled(dj.layers.MLP):
     def __call__(self, x):
         return 2 * super().__call__(x)

@@ -111,3 +111,10 @@ def test_errors(call):
 def test_a_key_is_needed():
     with pytest.raises(TypeError, match=r"jax\.random\.key\(0\)"):
         standout(None, X, A)
+
+
+def test_activations_may_be_a_number():
+    x = jnp.ones(64)
+    for zero in (0, 0.0):
+        y = standout(jax.random.key(0), x, zero)
+        assert (y == dropout_unscaled(jax.random.key(0), x, jnp.float32(0.5))).all()

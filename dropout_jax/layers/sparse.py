@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from dropout_jax._typing import Array, Key
+from dropout_jax._typing import Array, Key, check_dense
 from dropout_jax.layers.base import NoiseLayer
 from dropout_jax.noise.sparse import sparse_dense, sparse_kl, sparse_log_alpha, sparse_mask
 
@@ -103,6 +103,7 @@ class SparseLinear(NoiseLayer):
         if off or self.prune_in_training:
             kernel = jnp.where(self.mask(), kernel, 0)
         if off:
+            inputs, kernel = check_dense(inputs, kernel)
             y = inputs @ kernel
         else:
             y = sparse_dense(self._next_key(rngs), inputs, kernel, log_sigma2)

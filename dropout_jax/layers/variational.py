@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dropout_jax._typing import Array, Key
+from dropout_jax._typing import Array, Key, check_broadcasts
 from dropout_jax.layers.base import NoiseLayer
 from dropout_jax.layers.concrete import ConcreteDropout, check_inside
 from dropout_jax.layers.sparse import SparseLinear
@@ -90,6 +90,7 @@ class VariationalDropout(NoiseLayer):
         """
         log_alpha = self.log_alpha
         if self._is_off(log_alpha, deterministic):
+            check_broadcasts("log_alpha", log_alpha.shape, jnp.shape(inputs))
             return inputs
         key = self._next_key(rngs)
         return variational_dropout(key, inputs, log_alpha, broadcast_dims=self.broadcast_dims)

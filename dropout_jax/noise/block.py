@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Sequence
+from numbers import Integral
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +77,7 @@ def drop_block(
             f"broadcast_dims {tuple(broadcast_dims)} shares a draw inside the map, where blocks "
             "are drawn; write 0 for the batch, -1 for the channels."
         )
-    if not isinstance(block_size, int) or not 1 <= block_size <= min(sides):
+    if not isinstance(block_size, Integral) or not 1 <= block_size <= min(sides):
         raise ValueError(
             f"block_size is {block_size}, and a block has to fit into a map of {sides}; write a "
             "whole number from 1 to the smaller side."

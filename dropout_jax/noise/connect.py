@@ -1,6 +1,7 @@
 """DropConnect: the noise is on the weights."""
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Literal
 
 import jax
@@ -150,7 +151,7 @@ def drop_connect_moments(
     x, kernel = check_dense(x, kernel)
     check_rate(rate)
     check_broadcasts("rate", jnp.shape(rate), (*x.shape[:-1], kernel.shape[1]))
-    if not isinstance(samples, int) or samples < 1:
+    if not isinstance(samples, Integral) or samples < 1:
         raise ValueError(f"samples is {samples!r}; write a whole number, 1 or more, such as 1000.")
     mean, stddev = _moments(x, kernel, rate)
     noise = jax.random.normal(key, (samples, *mean.shape), mean.dtype)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from dropout_jax._typing import Array, Key, check_broadcasts, check_floating, wide_dtype
+from dropout_jax._typing import Array, Key, check_broadcasts, check_floating, is_static, wide_dtype
 from dropout_jax.dropout import dropout_unscaled
 
 
@@ -77,6 +77,7 @@ def standout_mean(x: Array, activations: Array, *, alpha: float = 1.0, beta: flo
 
 
 def _check(x, activations, alpha, beta):
+    activations = float(activations) if is_static(activations) else activations
     x, activations = check_floating(x), check_floating(activations, "activations")
     check_broadcasts("activations", activations.shape, x.shape)
     wide = wide_dtype(activations)
