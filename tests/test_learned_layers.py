@@ -306,10 +306,7 @@ def test_made_under_vmap_with_traced_rates():
 
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_another_size_is_refused_in_either_mode(deterministic):
-    layers = (
-        dj.layers.VariationalDropout(8, rngs=nnx.Rngs(0)),
-        dj.layers.SparseLinear(8, 3, rngs=nnx.Rngs(0)),
-    )
-    for layer in layers:
+    rngs = nnx.Rngs(0)
+    for layer in (VariationalDropout(8, rngs=rngs), SparseLinear(8, 3, rngs=rngs)):
         with pytest.raises(ValueError, match="shape"):
             layer(jnp.ones((2, 7)), deterministic=deterministic)
