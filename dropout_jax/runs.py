@@ -2,10 +2,8 @@
 
 import dataclasses
 import functools
-import re
 import sys
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from tqdm import tqdm
 
 from dropout_jax import checkpoint as checkpoints
 from dropout_jax._typing import Array
-from dropout_jax.layers.scheduled import ScheduleNumber
+from dropout_jax.identity import DIFFERENCES, identity_of
 from dropout_jax.train import Data, Loop, State
 
 
@@ -170,12 +167,7 @@ class _Saver:
         self.folder = folder
         if folder is None:
             return
-        about = [state.key, *jax.tree.leaves(state.hyper), *data["train"]]
-        self.identity = {
-            "inputs": [_crc(value) for value in about],
-            "program": _program(train_epoch, state, data),
-            "settings": [_crc(value) for value in _settings(state)],
-        }
+        self.identity = identity_of(train_epoch, state, data)
         self.manager = checkpoints.open_folder(folder)
 
     def __enter__(self):
@@ -201,36 +193,3 @@ class _Saver:
     def save(self, epoch: int, state: State, rows: list[dict[str, Any]]) -> None:
         if self.folder is not None:
             checkpoints.save(self.manager, epoch, state, {"identity": self.identity, "rows": rows})
-
-
-DIFFERENCES = {
-    "inputs": "key, hyperparameters or training data",
-    "program": "program (batch size, rates, optimizer, loss, thin, or version of JAX)",
-    "settings": "schedule of the rate, or numbers in the optimizer's state",
-}
-
-
-def _program(train_epoch: Callable, state: State, data: Data) -> list[int]:
-    """What an epoch computes: its text, with all Python numbers, and the arrays it has captured."""
-    jaxpr = train_epoch.trace(state, data).jaxpr
-    text = re.sub(r"0x[0-9a-f]+", "", str(jaxpr))  # where functions are in memory differs
-    return [_crc(np.frombuffer(text.encode(), np.uint8)), *map(_crc, jaxpr.consts)]
-
-
-def _settings(state: State) -> list[Array]:
-    """What is state of a run that starts, and no weight, count or key."""
-    modules = jax.tree.leaves(state.rest, is_leaf=lambda node: isinstance(node, nnx.Variable))
-    numbers = [node[...] for node in modules if isinstance(node, ScheduleNumber)]
-    leaves = map(jnp.asarray, jax.tree.leaves(state.opt_state))
-    injected = [
-        leaf
-        for leaf in leaves
-        if leaf.ndim == state.key.ndim and jnp.issubdtype(leaf.dtype, jnp.floating)
-    ]
-    return [*numbers, *injected]
-
-
-def _crc(array: Array) -> int:
-    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        array = jax.random.key_data(array)
-    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8))

@@ -155,6 +155,7 @@ def make_step(
             model.train()
             edit(model)
             value = loss(model, x, y)
+            nnx.pop(model, nnx.Intermediate)  # what is sown in a step stays in it
             return value, nnx.merge_state(state.rest, nnx.state(model, nnx.Not(nnx.Param)))
 
         (value, rest), grads = jax.value_and_grad(objective, has_aux=True)(state.params)

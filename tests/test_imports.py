@@ -25,12 +25,23 @@ RANKS = [
     {"layers", "linen", "thin", "losses"},
     {"gather", "moments"},
     {"train"},
-    {"runs", "predict"},
+    {"identity", "predict"},
+    {"runs"},
     {"trainer"},
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 MAY_IMPORT = {
-    "flax": {"layers", "linen", "thin", "losses", "moments", "predict", "train", "runs", "trainer"},
+    "flax": {
+        "layers",
+        "linen",
+        "thin",
+        "losses",
+        "moments",
+        "predict",
+        "train",
+        "identity",
+        "trainer",
+    },
     "optax": {"constraints", "schedules", "losses", "train", "trainer"},
     "orbax": {"checkpoint"},
 }

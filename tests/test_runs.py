@@ -535,6 +535,9 @@ def weighted(weights):
 
 
 SETTINGS = {
+    "array rate": lambda v: {
+        "model": dj.layers.MLP((8, 4, 2), rates=jnp.float32(v), rngs=nnx.Rngs(0))
+    },
     "schedule": lambda v: {
         "model": dj.layers.MLP((8, 4, 2), rates=dj.rates.early(v, 100), rngs=nnx.Rngs(0))
     },

@@ -231,6 +231,24 @@ def test_layers_that_wait_to_be_told_their_mode_are_trained():
     assert dj.evaluate(model, x, y)["error"] == pytest.approx(0.5)
 
 
+@pytest.mark.filterwarnings("ignore:Using 'Module.sow")  # outside of nnx.capture, as in old code
+@pytest.mark.parametrize("called_before", [False, True])
+def test_a_model_that_sows_is_trained(called_before):
+    class Sower(dj.layers.MLP):
+        def __call__(self, x):
+            self.sow(nnx.Intermediate, "inputs", x)
+            return super().__call__(x)
+
+    x, y = task()
+    model = Sower((8, 16, 3), rates=0.5, rngs=nnx.Rngs(0))
+    if called_before:
+        model(x)
+    history = dj.fit(model, optax.sgd(0.1), x, y, key=KEY, epochs=2, progress=False)
+    plain = mlp()
+    expected = dj.fit(plain, optax.sgd(0.1), x, y, key=KEY, epochs=2, progress=False)
+    np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-6)
+
+
 def test_a_mistake_leaves_the_model_in_its_mode():
     model, (x, y) = mlp(), task()
     model.eval()
