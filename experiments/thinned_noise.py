@@ -26,7 +26,7 @@ import tyro
 from flax import nnx
 
 import dropout_jax as dj
-from dropout_jax import data, thin, train
+from dropout_jax import data, gather, thin, train
 from dropout_jax._typing import Array, Key
 from experiments import arms, common, once, record, thinning
 
@@ -142,15 +142,15 @@ def thinned(model: nnx.Module, life: dj.Thin) -> Gradient:
         def one_life(total, now):
             steps, batches = now
             units = thin.draw(jax.random.fold_in(dj.site_key(key, "units"), steps[0]), chain)
-            taken = thin.take(params, chain, units)
+            taken = gather.take(params, chain, units)
 
             def update(part, step):
                 i, batch = step
                 new = train.rekey(rest, jax.random.fold_in(key, i))
                 return jax.tree.map(jnp.add, part, _gradient(graph, taken, new, batch)), None
 
-            part, _ = jax.lax.scan(update, thin.take(total, chain, units), (steps, batches))
-            return thin.put(total, part, chain, units), None
+            part, _ = jax.lax.scan(update, gather.take(total, chain, units), (steps, batches))
+            return gather.put(total, part, chain, units), None
 
         zeros = jax.tree.map(jnp.zeros_like, params)
         total, _ = jax.lax.scan(one_life, zeros, (steps, lives))
