@@ -86,18 +86,18 @@ def _thinned_axes(path, leaf: Array, chain: Chain) -> dict[int, int]:
             axes = {0: i - 1, 1: i}
         elif _contains(names, (*layer, "bias")):
             axes = {0: i}
-        if axes and leaf.ndim:  # a number for a whole parameter stays
-            hidden = dict(enumerate(chain.hidden))
+        if axes:
+            hidden = {j: h for j, h in enumerate(chain.hidden) if h.kept < h.width}
             axes = {axis: j for axis, j in axes.items() if j in hidden}
-            if leaf.ndim <= max(axes, default=0) or any(
-                leaf.shape[axis] != hidden[j].width for axis, j in axes.items()
-            ):
+            widths = {axis: hidden[j].width for axis, j in axes.items()}
+            # A number for a whole parameter stays.
+            if leaf.ndim and widths != {a: n for a, n in enumerate(leaf.shape) if a in widths}:
                 raise ValueError(
                     "thinning moves states that have their parameter's shape, and "
                     f"{'/'.join(names)} has {leaf.shape}; train with an optimizer such as "
                     "optax.sgd or optax.adam."
                 )
-            return {axis: j for axis, j in axes.items() if hidden[j].kept < hidden[j].width}
+            return axes if leaf.ndim else {}
     return {}
 
 
