@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 import dropout_jax as dj
-from dropout_jax import data, runs, schedules, train
+from dropout_jax import data, losses, runs, schedules, train
 from dropout_jax._typing import Array, check_rate
 from experiments import arms, common, mlp_parts
 
@@ -89,13 +89,17 @@ class Trained(NamedTuple):
     result: dict[str, Any]
 
 
-def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
+def run(
+    config: Config, checkpoint_dir: Path | None = None, loss: losses.Loss | None = None
+) -> dict[str, Any]:
     """Train the seeds of a config side by side in one program."""
-    return trained(config, checkpoint_dir).result
+    return trained(config, checkpoint_dir, loss).result
 
 
-def trained(config: Config, checkpoint_dir: Path | None = None) -> Trained:
-    """Train, and keep the networks."""
+def trained(
+    config: Config, checkpoint_dir: Path | None = None, loss: losses.Loss | None = None
+) -> Trained:
+    """Train, and keep the networks; `loss` takes the place of the config's own."""
     arms.check_counts(seeds=config.seeds, updates=config.updates, batch_size=config.batch_size)
     check_rate(config.rate), check_rate(config.input_rate)
     dataset = data.load(config.data, config.data_dir)
@@ -108,7 +112,7 @@ def trained(config: Config, checkpoint_dir: Path | None = None) -> Trained:
     epochs = max(1, round(config.updates / per_epoch))
     if config.quick:
         epochs = min(2, epochs)
-    build, loop = loop_of(config, splits["train"][0].shape[1], epochs * per_epoch)
+    build, loop = loop_of(config, splits["train"][0].shape[1], epochs * per_epoch, loss)
     keys, hyper = arms.keys_of(config.seeds), {}
     if config.training_cases:
         hyper = {"rows": jax.vmap(functools.partial(some_rows, splits["train"], cases))(keys)}
@@ -142,7 +146,9 @@ def trained(config: Config, checkpoint_dir: Path | None = None) -> Trained:
     return Trained(loop, model, splits, found)
 
 
-def loop_of(config: Config, inputs: int, updates: int) -> tuple[train.Build, train.Loop]:
+def loop_of(
+    config: Config, inputs: int, updates: int, loss: losses.Loss | None = None
+) -> tuple[train.Build, train.Loop]:
     """The network and the loop of a config that makes so many updates."""
     hidden = [min(n, QUICK_WIDTH) if config.quick else n for n in config.hidden]
     sizes = (inputs, *hidden, 10)
@@ -183,7 +189,7 @@ def loop_of(config: Config, inputs: int, updates: int) -> tuple[train.Build, tra
         build,
         optimizer,
         batch_size=config.batch_size,
-        loss=mlp_parts.objective(config.kl_sparsity, config.sparsity_target),
+        loss=loss or mlp_parts.objective(config.kl_sparsity, config.sparsity_target),
     )
     return build, loop
 

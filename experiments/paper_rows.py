@@ -74,8 +74,8 @@ def settings(r: Record) -> str:
     if config["max_norm"]:
         found.append("c " + "/".join(f"{c:g}" for c in config["max_norm"]))
     found.append("momentum " + " to ".join(f"{v:g}" for v in momentum))
-    names = {"l2": "L2", "l1": "L1", "kl_sparsity": "KL"}
-    found += [f"{name} {config[field]:g}" for field, name in names.items() if config[field]]
+    names = {"l2": "L2", "l1": "L1", "kl_sparsity": "KL", "alpha": "alpha"}
+    found += [f"{name} {config[field]:g}" for field, name in names.items() if config.get(field)]
     return ", ".join(found)
 
 
@@ -84,7 +84,7 @@ def selection(r: Record, every: Sequence[Record]) -> str:
     before = [t for t in every if t.provenance["utc"] < r.provenance["utc"]]
     compared = trials.trials_of(before, r.config)
     settings = trials.different(compared)
-    if settings > 1 and trials.best(compared) == {n: r.config[n] for n in trials.TUNED}:
+    if settings > 1 and trials.best(compared) == trials.tuned(r.config):
         return f"best of {settings} on validation"
     return "set beforehand"
 

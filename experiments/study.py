@@ -181,8 +181,8 @@ def line(found: record.Record) -> list[str]:
     held_out = "val_error" if found.config["validation"] else "test_error"
     settings = ", ".join(
         f"{name.replace('_', '-')} {value}"
-        for name in trials.TUNED
-        if (value := found.config[name]) not in (None, 0)
+        for name, value in trials.tuned(found.config).items()
+        if value not in (None, 0)
     )
     return [
         found.config["row"],

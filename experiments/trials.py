@@ -12,7 +12,7 @@ from experiments import record
 from experiments.record import Record
 
 # The fields that a trial may vary: a run that differs in another is a trial of another row.
-TUNED = ("learning_rate", "max_norm", "l2", "l1", "kl_sparsity")
+TUNED = ("learning_rate", "max_norm", "l2", "l1", "kl_sparsity", "alpha")
 
 
 def trials_of(records: Sequence[Record], config: Mapping[str, Any]) -> list[Record]:
@@ -29,7 +29,7 @@ def fixed(config: Mapping[str, Any]) -> str:
 
 def different(trials: Sequence[Record]) -> int:
     """How many settings were tried, each with any number of seeds."""
-    return len({json.dumps([trial.config[name] for name in TUNED]) for trial in trials})
+    return len({json.dumps(tuned(trial.config)) for trial in trials})
 
 
 def best(trials: Sequence[Record]) -> dict[str, Any]:
@@ -39,5 +39,9 @@ def best(trials: Sequence[Record]) -> dict[str, Any]:
         mean = record.mean_and_stderr(trial.final["val_error"])[0]
         return math.inf if math.isnan(mean) else mean
 
-    config = min(trials, key=error).config
-    return {name: config[name] for name in TUNED}
+    return tuned(min(trials, key=error).config)
+
+
+def tuned(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a config that may be tuned."""
+    return {name: config[name] for name in TUNED if name in config}

@@ -32,6 +32,7 @@ from experiments import (
     paper_figures,
     paper_rows,
     paper_tables,
+    past_the_paper,
     pylearn2_recipe,
     rate_advice,
     rate_figure9,
@@ -44,7 +45,7 @@ from experiments import (
 
 GRIDS = [
     mnist_table2, pylearn2_recipe, regularizers_table9, gaussian_table10, rate_figure9,
-    dataset_size_figure10, architectures_figure4, monte_carlo_figure11,
+    dataset_size_figure10, architectures_figure4, monte_carlo_figure11, past_the_paper,
 ]  # fmt: skip
 NAMES = {module: module.__name__.removeprefix("experiments.") for module in GRIDS}
 
@@ -67,7 +68,7 @@ def test_a_grid_has_a_max_norm_a_layer_and_its_budget_names_its_rows(module, bud
         assert config.max_norm is None or len(config.max_norm) == len(config.hidden) + 1
         assert config.validation == 0
         for trial in module.tried(config):
-            same = dataclasses.replace(trial, **{n: getattr(config, n) for n in trials.TUNED})
+            same = dataclasses.replace(trial, **trials.tuned(vars(config)))
             assert same == config  # a trial varies what may be tuned, and nothing else
 
 
