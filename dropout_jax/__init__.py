@@ -57,8 +57,9 @@ __getattr__, _lazy_names, _ = lazy_loader.attach(
         "moments": ["moment_predict"],
         "predict": ["geometric_mean_predict", "mc_predict", "predict_scaled"],
         "runs": ["History", "NonFiniteLossError"],
+        "saving": ["load", "save"],
         "thin": ["Thin"],
-        "trainer": ["evaluate", "fit", "load", "save"],
+        "trainer": ["evaluate", "fit"],
     },
 )
 

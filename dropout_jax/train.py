@@ -11,6 +11,7 @@ from flax import nnx
 from dropout_jax._typing import Array, Key, check_key
 from dropout_jax.gather import put, take
 from dropout_jax.keys import site_key
+from dropout_jax.metrics import CLASSIFICATION, Metrics, cross_entropy, mean_in_chunks
 from dropout_jax.thin import Chain, Thin, chain_of, draw, scale_instead
 
 Split = tuple[Array, Array]
@@ -18,8 +19,6 @@ Data = Mapping[str, Split]
 """Named splits (x, y); "train" is trained on, all are evaluated."""
 Build = Callable[[nnx.Rngs, Any], nnx.Module]
 MakeOptimizer = Callable[[Any], optax.GradientTransformation]
-Metrics = Mapping[str, Callable[[nnx.Module, Array, Array], Array]]
-EVALUATION_CHUNK = 2500
 
 
 class State(NamedTuple):
@@ -48,19 +47,6 @@ class Result(NamedTuple):
     state: State
     losses: Array
     metrics: dict[str, Array]
-
-
-def cross_entropy(model: nnx.Module, x: Array, y: Array) -> Array:
-    """Mean softmax cross-entropy of the model's logits against integer labels."""
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(model(x), y))
-
-
-def error_rate(model: nnx.Module, x: Array, y: Array) -> Array:
-    """The share of examples whose largest logit is not the label's, in [0, 1]."""
-    return jnp.mean(jnp.argmax(model(x), axis=-1) != y)
-
-
-CLASSIFICATION: Metrics = {"loss": cross_entropy, "error": error_rate}
 
 
 def make_loop(
@@ -274,25 +260,6 @@ def rekey(rest: Any, key: Key) -> Any:
     return jax.tree_util.tree_map_with_path(
         fresh, rest, is_leaf=lambda node: isinstance(node, nnx.Variable)
     )
-
-
-def mean_in_chunks(measure: Callable[[Array, Array], Any], x: Array, y: Array) -> Any:
-    """The mean of per-example means over all of x, a few thousand examples at a time."""
-    whole = len(x) // EVALUATION_CHUNK * EVALUATION_CHUNK
-    parts, counts = [], []
-    if whole:
-        chunks = [a[:whole].reshape(-1, EVALUATION_CHUNK, *a.shape[1:]) for a in (x, y)]
-        means = jax.lax.map(lambda chunk: measure(*chunk), tuple(chunks))
-        parts.append(jax.tree.map(lambda values: jnp.mean(values, axis=0), means))
-        counts.append(whole)
-    if whole < len(x):
-        parts.append(measure(x[whole:], y[whole:]))
-        counts.append(len(x) - whole)
-
-    def mean(*means):
-        return sum(m * n for m, n in zip(means, counts, strict=True)) / len(x)
-
-    return jax.tree.map(mean, *parts)
 
 
 def check_data(data: Data, batch_size: int) -> None:

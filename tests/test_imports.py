@@ -18,7 +18,7 @@ TABLE_SCRIPTS = sorted((ROOT / "scripts").glob("make_*"))
 # A module imports from lower ranks only. `noise` and `layers` stand for their whole folders.
 RANKS = [
     {"_typing", "idx"},
-    {"keys", "bits", "data", "schedules", "rates", "constraints", "checkpoint"},
+    {"keys", "bits", "data", "metrics", "schedules", "rates", "constraints", "checkpoint"},
     {"masks"},
     {"dropout"},
     {"noise"},
@@ -27,7 +27,7 @@ RANKS = [
     {"train"},
     {"identity", "predict"},
     {"runs"},
-    {"trainer"},
+    {"saving", "trainer"},
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 MAY_IMPORT = {
@@ -40,9 +40,11 @@ MAY_IMPORT = {
         "predict",
         "train",
         "identity",
+        "metrics",
+        "saving",
         "trainer",
     },
-    "optax": {"constraints", "schedules", "losses", "train", "trainer"},
+    "optax": {"constraints", "metrics", "schedules", "losses", "train", "trainer"},
     "orbax": {"checkpoint"},
 }
 

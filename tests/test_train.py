@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 import dropout_jax as dj
-from dropout_jax import train
+from dropout_jax import metrics, train
 
 UNITS = 128  # two masks of so many units at rate 0.5 are equal by chance with probability 2^-128
 KEY = jax.random.key(0)
@@ -301,7 +301,7 @@ def test_metrics_are_those_of_the_model_in_evaluation_mode():
 
 @pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 15, 16, 17, 24, 31])
 def test_the_mean_in_chunks_is_the_mean(n, monkeypatch):
-    monkeypatch.setattr(train, "EVALUATION_CHUNK", 8)
+    monkeypatch.setattr(metrics, "CHUNK", 8)
     x, y = jnp.arange(n), 2 * jnp.arange(n)
     sizes = []
 
@@ -309,7 +309,7 @@ def test_the_mean_in_chunks_is_the_mean(n, monkeypatch):
         sizes.append(len(x))
         return {"sum": jnp.mean(x + y), "pair": jnp.stack([jnp.mean(x), jnp.mean(y)])}
 
-    means = train.mean_in_chunks(measure, x, y)
+    means = metrics.mean_in_chunks(measure, x, y)
     exact = (n - 1) / 2
     # Chunk means are exact here (halves); the weights and the division round, a few times each.
     np.testing.assert_allclose(means["sum"], 3 * exact, rtol=n * 2.0**-23)
@@ -318,9 +318,9 @@ def test_the_mean_in_chunks_is_the_mean(n, monkeypatch):
 
 
 def test_the_rows_of_a_chunk_stay_together(monkeypatch):
-    monkeypatch.setattr(train, "EVALUATION_CHUNK", 4)
+    monkeypatch.setattr(metrics, "CHUNK", 4)
     x = jnp.arange(10)
-    mismatch = train.mean_in_chunks(lambda x, y: jnp.mean(jnp.abs(3 * x - y)), x, 3 * x)
+    mismatch = metrics.mean_in_chunks(lambda x, y: jnp.mean(jnp.abs(3 * x - y)), x, 3 * x)
     assert mismatch == 0
 
 

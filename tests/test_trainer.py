@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 import dropout_jax as dj
-from dropout_jax import checkpoint, train
+from dropout_jax import checkpoint, metrics
 
 KEY = jax.random.key(0)
 
@@ -40,9 +40,7 @@ def assert_same_model(a, b):
 # --- evaluate
 
 
-@pytest.mark.parametrize(
-    "n", [48, pytest.param(train.EVALUATION_CHUNK + 7, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("n", [48, pytest.param(metrics.CHUNK + 7, marks=pytest.mark.slow)])
 def test_evaluate_is_the_mean_over_all_examples_without_dropout(n):
     model, (x, y) = mlp(), task(n)
     found = dj.evaluate(model, x, y)

@@ -1,0 +1,46 @@
+"""What a model is measured by: means over examples, however many there are."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from dropout_jax._typing import Array
+
+Metrics = Mapping[str, Callable[[nnx.Module, Array, Array], Array]]
+CHUNK = 2500
+
+
+def cross_entropy(model: nnx.Module, x: Array, y: Array) -> Array:
+    """Mean softmax cross-entropy of the model's logits against integer labels."""
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(model(x), y))
+
+
+def error_rate(model: nnx.Module, x: Array, y: Array) -> Array:
+    """The share of examples whose largest logit is not the label's, in [0, 1]."""
+    return jnp.mean(jnp.argmax(model(x), axis=-1) != y)
+
+
+CLASSIFICATION: Metrics = {"loss": cross_entropy, "error": error_rate}
+
+
+def mean_in_chunks(measure: Callable[[Array, Array], Any], x: Array, y: Array) -> Any:
+    """The mean of per-example means over all of x, a few thousand examples at a time."""
+    whole = len(x) // CHUNK * CHUNK
+    parts, counts = [], []
+    if whole:
+        chunks = [a[:whole].reshape(-1, CHUNK, *a.shape[1:]) for a in (x, y)]
+        means = jax.lax.map(lambda chunk: measure(*chunk), tuple(chunks))
+        parts.append(jax.tree.map(lambda values: jnp.mean(values, axis=0), means))
+        counts.append(whole)
+    if whole < len(x):
+        parts.append(measure(x[whole:], y[whole:]))
+        counts.append(len(x) - whole)
+
+    def mean(*means):
+        return sum(m * n for m, n in zip(means, counts, strict=True)) / len(x)
+
+    return jax.tree.map(mean, *parts)
