@@ -178,9 +178,22 @@ def test_figures_4_and_10_pair_their_arms():
     assert {c.hidden for c in nets.values()} == {(w,) * n for w in (1024, 2048) for n in (2, 3, 4)}
     for found in (sizes, nets):
         for row, config in found.items():
-            dropped = row.startswith("dropout_")
+            dropped = "dropout_" in row
             assert config.rates[:2] == ((0.2, 0.5) if dropped else (0, 0))
             assert row.replace("dropout_", "standard_") in found
+
+
+def test_the_hot_rows_of_figure_10_change_the_heat_alone():
+    found = by_row(dataset_size_figure10, "cpu")
+    hot = {row.removeprefix("hot_"): c for row, c in found.items() if row.startswith("hot_")}
+    assert len(hot) == 4
+    for row, config in hot.items():
+        assert dataclasses.replace(found[row], row=config.row, **dataset_size_figure10.HOT) == config
+        assert dataset_size_figure10.tried(config) == [config]
+        at = mlp_parts.decayed(
+            config.learning_rate, config.decay, updates=6000, to=config.decay_to, warm_up=0
+        )
+        assert at(0) == at(6000) == 0.1 and config.momentum == 0.95
 
 
 # The parts, against sums by hand.
