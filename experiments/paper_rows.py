@@ -25,7 +25,11 @@ SETTINGS = (
 )
 
 # The arm that a sentence is about, the one that it is compared with, and its name.
-ARMS = {"dropout_": ("standard_", "dropout"), "gaussian": ("bernoulli", "Gaussian noise")}
+ARMS = {
+    "_r_drop": ("", "R-Drop"),
+    "dropout_": ("standard_", "dropout"),
+    "gaussian": ("bernoulli", "Gaussian noise"),
+}
 
 
 def table(results: Path, experiment: str, rows: Mapping[str, Number | None], note: str) -> str:

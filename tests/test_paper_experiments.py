@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from test_experiments import images
 from test_tables import rows
 
-from dropout_jax import data
+from dropout_jax import data, losses
 from dropout_jax.runs import NonFiniteLossError
 from experiments import (
     architectures_figure4,
@@ -188,12 +188,24 @@ def test_the_hot_rows_of_figure_10_change_the_heat_alone():
     hot = {row.removeprefix("hot_"): c for row, c in found.items() if row.startswith("hot_")}
     assert len(hot) == 4
     for row, config in hot.items():
-        assert dataclasses.replace(found[row], row=config.row, **dataset_size_figure10.HOT) == config
+        plain = found[row]
+        assert dataclasses.replace(plain, row=config.row, **dataset_size_figure10.HOT) == config
         assert dataset_size_figure10.tried(config) == [config]
         at = mlp_parts.decayed(
             config.learning_rate, config.decay, updates=6000, to=config.decay_to, warm_up=0
         )
         assert at(0) == at(6000) == 0.1 and config.momentum == 0.95
+
+
+def test_r_drop_s_weight_is_the_loss_s(monkeypatch):
+    monkeypatch.setattr(losses, "r_drop", lambda alpha: f"r_drop({alpha})")
+    monkeypatch.setattr(mlp_run, "run", lambda config, folder, loss: loss)
+    found = by_row(past_the_paper, "cpu")
+    assert past_the_paper.run(found["dropout"]) is None  # the cross-entropy
+    assert past_the_paper.run(found["dropout_r_drop"]) == "r_drop(1.0)"
+    fields = dict(row="gaussian_r_drop", noise="gaussian")
+    assert dataclasses.replace(found["dropout_r_drop"], **fields) == found["gaussian_r_drop"]
+    assert [c.alpha for c in past_the_paper.tried(found["dropout"])] == [0]
 
 
 # The parts, against sums by hand.
@@ -567,6 +579,29 @@ def test_gaussian_noise_is_compared_with_bernoulli_s(tmp_path):
     assert text.count("points lower") == 1
 
 
+def test_r_drop_is_compared_with_dropout_alone(tmp_path):
+    write(tmp_path, past_the_paper, "dropout", [1.4, 1.6], budget="cpu")
+    write(tmp_path, past_the_paper, "dropout_r_drop", [1.2, 1.4], budget="cpu")
+    write(tmp_path, past_the_paper, "gaussian_r_drop", [1.2, 1.4], budget="cpu")
+    text = paper_tables.past_the_paper(tmp_path)
+    assert "\ndropout, 100 000 updates: with R-Drop the test error is 0.20 ± 0.14" in text
+    assert text.count("points lower") == 1
+    settings = {r["row"]: r["settings"] for r in rows(text)}
+    assert "alpha 1" in settings["dropout_r_drop"] and "alpha" not in settings["dropout"]
+    assert "0.95 % (Table 2), 0.87 % (Ma et al. 2017)" in text
+
+
+def test_r_drop_s_weight_is_chosen_among_trials_of_as_many_updates(tmp_path):
+    for alpha, error in ((0.3, 1.3), (1.0, 1.2)):
+        write(tmp_path, past_the_paper, "dropout_r_drop", [error], budget="cpu", alpha=alpha,
+              validation=10_000)  # fmt: skip
+    write(tmp_path, past_the_paper, "dropout_r_drop", [1.0], budget="cpu", alpha=0.3,
+          validation=10_000, updates=50_000)  # fmt: skip
+    write(tmp_path, past_the_paper, "dropout_r_drop", [1.1, 1.1], budget="cpu", alpha=1.0)
+    found = {r["row"]: r for r in rows(paper_tables.past_the_paper(tmp_path))}
+    assert "alpha 1; best of 2 on validation" in found["dropout_r_drop"]["settings"]
+
+
 def test_the_curves_of_figures_9_and_10_stand_at_their_points(tmp_path):
     write(tmp_path, rate_figure9, "n_fixed_0.9", [3.0, 3.2])
     found = {r["row"]: r for r in rows(paper_tables.rate_figure9(tmp_path))}
@@ -790,6 +825,7 @@ def test_a_row_that_diverges_does_not_keep_the_next_from_running(
         (mnist_table2, "dropout_maxnorm_maxout_2x5x240"),
         (regularizers_table9, "l2_kl_sparsity"),
         (gaussian_table10, "mnist_gaussian"),
+        (past_the_paper, "dropout_r_drop"),
         (monte_carlo_figure11, "dropout_relu_maxnorm_3x1024"),
     ],
     ids=lambda value: value if isinstance(value, str) else NAMES[value],
