@@ -13,6 +13,7 @@ import optax
 from flax import nnx
 
 from dropout_jax._typing import Array
+from dropout_jax.rows import repeated
 
 Loss = Callable[[nnx.Module, Array, Array], Array]
 
@@ -60,8 +61,8 @@ def multi_sample(
         raise ValueError(f"samples is {samples!r}; write a whole number, 1 or more, such as 8.")
 
     def objective(model, x, y):
-        h = jnp.repeat(features(model, x), samples, axis=0)
-        return jnp.mean(loss(head(model, h), jnp.repeat(y, samples, axis=0)))
+        h = repeated(features(model, x), samples)
+        return jnp.mean(loss(head(model, h), repeated(y, samples)))
 
     return objective
 
@@ -100,8 +101,9 @@ def r_drop(alpha: float | Array = 5.0) -> Loss:
         raise ValueError(f"alpha is {alpha}; write a weight of 0 or more, such as 5.0.")
 
     def objective(model, x, y):
-        logs = jax.nn.log_softmax(model(jnp.repeat(x, 2, axis=0)))
-        first, second = logs[::2], logs[1::2]
+        logs = jax.nn.log_softmax(model(repeated(x, 2)))
+        pairs = logs.reshape(len(x), 2, *logs.shape[1:])
+        first, second = pairs[:, 0], pairs[:, 1]
         labels = jnp.expand_dims(y, -1)
         chosen = jnp.take_along_axis((first + second) / 2, labels, axis=-1)
         # KL(P || Q) + KL(Q || P), in one sum whose terms are never negative.

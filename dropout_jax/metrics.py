@@ -9,6 +9,7 @@ import optax
 from flax import nnx
 
 from dropout_jax._typing import Array
+from dropout_jax.rows import parts_of, rows_of
 
 Metrics = Mapping[str, Callable[[nnx.Module, Array, Array], Array]]
 CHUNK = 2500
@@ -29,11 +30,13 @@ CLASSIFICATION: Metrics = {"loss": cross_entropy, "error": error_rate}
 
 def mean_in_chunks(measure: Callable[[Array, Array], Any], x: Array, y: Array) -> Any:
     """The mean of per-example means over all of x, a few thousand examples at a time."""
-    whole = len(x) // CHUNK * CHUNK
+    shards = max(map(parts_of, (x, y)))
+    size = max(CHUNK // shards, 1) * shards
+    whole = len(x) // size * size
     parts, counts = [], []
     if whole:
-        chunks = [a[:whole].reshape(-1, CHUNK, *a.shape[1:]) for a in (x, y)]
-        means = jax.lax.map(lambda chunk: measure(*chunk), tuple(chunks))
+        rows = jnp.arange(whole).reshape(-1, size)
+        means = jax.lax.map(lambda rows: measure(*(rows_of(a, rows) for a in (x, y))), rows)
         parts.append(jax.tree.map(lambda values: jnp.mean(values, axis=0), means))
         counts.append(whole)
     if whole < len(x):

@@ -12,6 +12,7 @@ from dropout_jax._typing import Array, Key, check_key
 from dropout_jax.gather import put, take
 from dropout_jax.keys import site_key
 from dropout_jax.metrics import CLASSIFICATION, Metrics, cross_entropy, mean_in_chunks
+from dropout_jax.rows import rows_of
 from dropout_jax.thin import Chain, Thin, chain_of, draw, scale_instead
 
 Split = tuple[Array, Array]
@@ -97,7 +98,9 @@ def make_loop(
         step = make_step(graphdef, optimizer(state.hyper), loss, edit)
 
         def stretch(state, rows):
-            return jax.lax.scan(lambda state, rows: step(state, x[rows], y[rows]), state, rows)
+            return jax.lax.scan(
+                lambda state, rows: step(state, *(rows_of(a, rows) for a in (x, y))), state, rows
+            )
 
         batches = order.reshape(steps, batch_size)
         if thin is None:

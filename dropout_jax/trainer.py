@@ -13,6 +13,7 @@ from flax import nnx
 from dropout_jax._typing import Array, Key, check_key
 from dropout_jax.keys import site_key
 from dropout_jax.metrics import CLASSIFICATION, Metrics, cross_entropy, mean_in_chunks
+from dropout_jax.rows import devices_of, parts_of
 from dropout_jax.runs import History, run
 from dropout_jax.thin import Thin
 from dropout_jax.train import Split, State, check_data, make_loop, rekey
@@ -39,11 +40,12 @@ def fit(
     Args:
       model: any `nnx.Module` with `model(x)`; it is updated, and left in evaluation mode.
       optimizer: an optax transformation, such as `optax.adam(1e-3)`.
-      x: inputs (examples, ...).
+      x: inputs (examples, ...); where they are spread over devices, so is the work.
       y: targets (examples, ...); integer labels (examples,) for the default loss.
       key: a typed key; with the model's parameters and the data it decides the whole run.
       epochs: passes over the data, counted from the start of the run.
-      batch_size: examples an update; those that do not fill a last batch wait for another epoch.
+      batch_size: examples an update, a multiple of the number of devices that x is spread over;
+        those that do not fill a last batch wait for another epoch.
       validation_data: (x, y) to evaluate after each epoch, as "val_loss" and "val_error".
       loss: (model, x, y) -> a scalar to minimise; softmax cross-entropy by default. With another
         one give `metrics` too, such as {"loss": loss}.
@@ -62,7 +64,7 @@ def fit(
       TypeError: labels that are no integers, for the default loss or metrics; an optimizer that is
         no optax transformation; epochs or a batch_size that are no whole numbers.
       ValueError: lengths that differ, fewer examples than a batch, epochs below 1, labels that are
-        no classes of the model.
+        no classes of the model, a batch that does not divide among the devices.
       NonFiniteLossError: the loss or the weights became NaN or infinite; the model keeps its last
         good epoch.
       CheckpointError: the checkpoint found is of another run, or the folder cannot be written.
@@ -90,6 +92,12 @@ def fit(
             )
         data["val"] = (jnp.asarray(validation_data[0]), jnp.asarray(validation_data[1]))
     check_data(data, batch_size)
+    parts = parts_of(data["train"][0])
+    if batch_size % parts:
+        raise ValueError(
+            f"batch_size is {batch_size}, and the examples are spread over {parts} devices; write "
+            f"a multiple of {parts}."
+        )
     if loss is cross_entropy or (metrics is CLASSIFICATION and "val" in data):
         outputs = _shape_of_outputs(model, data["train"][0])
         for name, (_, labels) in data.items():
@@ -113,16 +121,17 @@ def fit(
         thin=thin,
     )
     try:
-        _, history = run(
-            loop,
-            state,
-            data,
-            epochs=epochs,
-            evaluate=tuple(data)[1:],
-            checkpoint_dir=checkpoint_dir,
-            progress=progress,
-            on_epoch=lambda state: nnx.update(model, state.params, state.rest),
-        )
+        with devices_of(data["train"][0]):
+            _, history = run(
+                loop,
+                state,
+                data,
+                epochs=epochs,
+                evaluate=tuple(data)[1:],
+                checkpoint_dir=checkpoint_dir,
+                progress=progress,
+                on_epoch=lambda state: nnx.update(model, state.params, state.rest),
+            )
     finally:
         model.eval()
     return history
@@ -159,7 +168,8 @@ def evaluate(
     if metrics is CLASSIFICATION:
         _check_labels("y", y, _shape_of_outputs(model, x))
     graphdef, state = nnx.split(model)
-    measured = _measured(graphdef, tuple(metrics.items()), state, x, y)
+    with devices_of(x):
+        measured = _measured(graphdef, tuple(metrics.items()), state, x, y)
     return {name: float(value) for name, value in measured.items()}
 
 
@@ -186,7 +196,7 @@ def _shape_of_outputs(model: nnx.Module, x: Array) -> tuple[int, ...]:
         model.eval()
         return model(x)
 
-    return jax.eval_shape(outputs, state, x[:1]).shape
+    return jax.eval_shape(outputs, state, x).shape
 
 
 def _check_labels(name: str, y: Array, outputs: tuple[int, ...]) -> None:

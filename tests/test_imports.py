@@ -18,8 +18,8 @@ TABLE_SCRIPTS = sorted((ROOT / "scripts").glob("make_*"))
 # A module imports from lower ranks only. `noise` and `layers` stand for their whole folders.
 RANKS = [
     {"_typing", "idx"},
-    {"keys", "bits", "data", "metrics", "schedules", "rates", "constraints", "checkpoint"},
-    {"masks"},
+    {"keys", "bits", "data", "rows", "schedules", "rates", "constraints", "checkpoint"},
+    {"masks", "metrics"},
     {"dropout"},
     {"noise"},
     {"layers", "linen", "thin", "losses"},

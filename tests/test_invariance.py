@@ -12,6 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import dropout_jax as dj
+from dropout_jax import metrics
 
 pytestmark = pytest.mark.slow
 
@@ -228,6 +229,9 @@ EXPLICIT = {
         lambda x: dj.zoneout(KEY, x, 2 * x, 0.5).sum())(x),
     "standout": lambda x, model: dj.standout(KEY, x, x),
     "a rate an element": lambda x, model: dj.dropout(KEY, x, jnp.abs(x) / 10),
+    "multi_sample": lambda x, model: x * dj.losses.multi_sample(
+        3, features=lambda model, x: x, head=lambda model, x: model(x))(
+            model, x, jnp.zeros(64, int)),
     "mc_predict": lambda x, model: dj.mc_predict(KEY, model, x, samples=2).mean,
     "geometric_mean_predict": lambda x, model: dj.geometric_mean_predict(
         KEY, model, x, samples=2),
@@ -265,6 +269,52 @@ def test_fit_inside_a_mesh_is_fit():
     with jax.set_mesh(jax.make_mesh((1,), ("data",), devices=jax.devices("cpu")[:1])):
         inside = losses()
     np.testing.assert_allclose(inside, losses(), rtol=1e-6)
+
+
+def fitted(x, y, **options):
+    """The losses of a short run, and the metrics of the network that it leaves."""
+    model = dj.layers.MLP((8, 16, 2), rates=0.5, rngs=nnx.Rngs(0))
+    history = dj.fit(
+        model, optax.sgd(0.1), x, y, key=KEY, epochs=2, batch_size=16, progress=False,
+        validation_data=(x, y), **options,
+    )  # fmt: skip
+    return [*history["loss"], *history["val_loss"], *dj.evaluate(model, x, y).values()]
+
+
+SPREAD = {
+    "plain": (AxisType.Explicit, 2500, {}),
+    "in chunks": (AxisType.Explicit, 20, {}),
+    "automatic": (AxisType.Auto, 20, {}),
+    "r_drop": (AxisType.Explicit, 2500, {"loss": dj.losses.r_drop(1.0)}),
+    "thin": (AxisType.Explicit, 2500, {"thin": dj.Thin(2, block=4)}),
+}
+
+
+@pytest.mark.parametrize("name", [n if n == "in chunks" else pytest.param(n, marks=pytest.mark.slow)
+                                  for n in SPREAD])  # fmt: skip
+def test_fit_on_examples_that_are_spread_over_devices(name, monkeypatch):
+    kind, chunk, options = SPREAD[name]
+    mesh_of(8)
+    monkeypatch.setattr(metrics, "CHUNK", chunk)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,), devices=jax.devices("cpu")[:8])
+    x, y = jax.random.normal(jax.random.key(7), (72, 8)), jnp.arange(72) % 2
+    spread_x, spread_y = (jax.device_put(a, NamedSharding(mesh, P("data"))) for a in (x, y))
+    # 2 epochs of 4 updates: sums in another order, a few dozen roundings of 2^-24 each.
+    np.testing.assert_allclose(
+        fitted(spread_x, spread_y, **options), fitted(x, y, **options), rtol=1e-5
+    )
+
+
+def test_a_batch_that_does_not_divide_among_the_devices():
+    mesh_of(8)
+    mesh = jax.make_mesh(
+        (8,), ("data",), axis_types=(AxisType.Explicit,), devices=jax.devices("cpu")[:8]
+    )
+    x, y = (jax.device_put(a, NamedSharding(mesh, P("data")))
+            for a in (jnp.ones((72, 8)), jnp.zeros(72, int)))  # fmt: skip
+    model = dj.layers.MLP((8, 2), rates=0.5, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="batch_size is 12, .* 8 devices; write a multiple of 8"):
+        dj.fit(model, optax.sgd(0.1), x, y, key=KEY, epochs=1, batch_size=12, progress=False)
 
 
 @residuals
