@@ -15,6 +15,7 @@ import dropout_jax as dj
 from dropout_jax import schedules
 from dropout_jax._typing import Array
 from dropout_jax.train import cross_entropy
+from experiments import products as matrix_products
 
 
 def network(
@@ -24,7 +25,9 @@ def network(
     activation: str,
     pieces: int,
     noise: str,
-    init_ranges: Sequence[float] | None,
+    init_ranges: Sequence[float] | None = None,
+    init_deviations: Sequence[float] | None = None,
+    products: str = "float32",
     rngs: nnx.Rngs,
 ) -> dj.layers.MLP:
     """An MLP with the paper's units and noise.
@@ -35,8 +38,10 @@ def network(
       activation: "relu", "logistic", or "maxout": the largest of `pieces` linear functions.
       pieces: linear functions of a maxout unit.
       noise: "bernoulli" is dropout, "gaussian" its like of the same mean and variance.
-      init_ranges: weights of layer i are uniform within +- init_ranges[i]; None for He's normal,
-        and for logistic units four times Glorot's uniform.
+      init_ranges: weights of layer i are uniform within +- init_ranges[i].
+      init_deviations: they are normal with this standard deviation. With neither they are He's
+        normal, and for logistic units four times Glorot's uniform.
+      products: "bfloat16" rounds the factors of matrix products, "float32" does not.
     """
     functions = {
         "relu": nnx.relu,
@@ -51,15 +56,19 @@ def network(
     model = dj.layers.MLP(
         sizes, rates=rates, activation=functions[activation], kernel_init=init, rngs=rngs
     )
-    if activation == "maxout" or init_ranges:
+    inits = [within(bound) for bound in init_ranges or ()]
+    inits += [nnx.initializers.normal(deviation) for deviation in init_deviations or ()]
+    if activation == "maxout" or inits:
         outputs = [n * pieces if activation == "maxout" else n for n in sizes[1:-1]] + [sizes[-1]]
-        inits = [within(bound) for bound in init_ranges] if init_ranges else [init] * len(outputs)
+        inits = inits or [init] * len(outputs)
         model.linears = nnx.List(
             nnx.Linear(n_in, n_out, kernel_init=init, rngs=rngs)
             for n_in, n_out, init in zip(sizes[:-1], outputs, inits, strict=True)
         )
     if noise == "gaussian":
         model.dropouts = nnx.List(dj.layers.GaussianDropout(rate, rngs=rngs) for rate in rates)
+    if products == "bfloat16":
+        model.set_attributes(nnx.Linear, dot_general=matrix_products.bfloat16)
     return model
 
 
@@ -124,6 +133,16 @@ def weight_penalty(l2: float, l1: float, l1_from: int) -> optax.GradientTransfor
     return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
 
 
+def scale_weights(factors: Sequence[float]) -> optax.GradientTransformation:
+    """Multiply the updates of layer i's weights by factors[i], and leave its biases'."""
+    prefix = nnx.State({"linears": dict(enumerate(factors))})
+
+    def update(factor, updates):
+        return jax.tree.map(lambda u: u if u.ndim < 2 else factor * u, updates)
+
+    return optax.stateless(lambda updates, params: jax.tree.map(update, prefix, updates))
+
+
 def decayed(
     learning_rate: float, decay: str, *, updates: int, to: float, warm_up: int
 ) -> schedules.Schedule:
@@ -144,15 +163,18 @@ def optimizer(
     learning_rate: schedules.Schedule,
     momentum: float | schedules.Schedule,
     *,
+    weight_factors: Sequence[float] | None = None,
     max_norm: Sequence[float] | None,
     l2: float,
     l1: float,
     l1_from: int,
 ) -> optax.GradientTransformation:
-    """SGD with momentum, a penalty before it and the layers' max-norm after it."""
+    """SGD with momentum, a penalty before it and the layers' factors and max-norm after it."""
     parts = [schedules.momentum_sgd(learning_rate, momentum)]
     if l2 or l1:
         parts.insert(0, weight_penalty(l2, l1, l1_from))
+    if weight_factors:
+        parts.append(scale_weights(weight_factors))
     if max_norm:
         parts.append(dj.max_norm(nnx.State({"linears": dict(enumerate(max_norm))})))
     return optax.chain(*parts)

@@ -6,7 +6,7 @@ decides nothing; with `validation` the last training images take the test set's 
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +18,7 @@ import dropout_jax as dj
 from dropout_jax import data, losses, runs, schedules, train
 from dropout_jax._typing import Array, check_rate
 from experiments import arms, common, mlp_parts
+from experiments.record import WHERE_SET
 
 QUICK_WIDTH, QUICK_CASES = 32, 2000
 
@@ -73,6 +74,14 @@ class Config(common.Common):
     """training images set aside: report the error on the last so many, not on the test set"""
     evaluations: int = 20
     """how often the held-out error is taken"""
+    init_deviations: tuple[float, ...] | None = field(default=None, metadata=WHERE_SET)
+    """normal initial weights of these standard deviations, a layer"""
+    weight_factors: tuple[float, ...] | None = field(default=None, metadata=WHERE_SET)
+    """what the learning rate of each layer's weights is multiplied by; that of biases is not"""
+    life: int = field(default=0, metadata=WHERE_SET)
+    """updates in the life of a thinned sub-network; 0 for element-wise dropout"""
+    products: Literal["float32", "bfloat16"] = field(default="float32", metadata=WHERE_SET)
+    """to what the factors of a matrix product are rounded"""
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -102,6 +111,8 @@ def trained(
     """Train, and keep the networks; `loss` takes the place of the config's own."""
     arms.check_counts(seeds=config.seeds, updates=config.updates, batch_size=config.batch_size)
     check_rate(config.rate), check_rate(config.input_rate)
+    if config.life and config.noise != "bernoulli":
+        raise ValueError(f"a thinned run drops units, and has no {config.noise} noise")
     dataset = data.load(config.data, config.data_dir)
     splits = arms.splits(dataset, config.validation, QUICK_CASES if config.quick else None)
     (held_out,) = splits.keys() - {"train"}
@@ -161,6 +172,8 @@ def loop_of(
             pieces=config.pieces,
             noise=config.noise,
             init_ranges=config.init_ranges,
+            init_deviations=config.init_deviations,
+            products=config.products,
             rngs=rngs,
         )
 
@@ -179,6 +192,7 @@ def loop_of(
                 warm_up=config.warm_up,
             ),
             momentum,
+            weight_factors=config.weight_factors,
             max_norm=config.max_norm,
             l2=config.l2,
             l1=config.l1,
@@ -190,6 +204,7 @@ def loop_of(
         optimizer,
         batch_size=config.batch_size,
         loss=loss or mlp_parts.objective(config.kl_sparsity, config.sparsity_target),
+        thin=dj.Thin(steps=config.life) if config.life else None,
     )
     return build, loop
 

@@ -25,6 +25,7 @@ SETTINGS = (
 )
 
 # The arm that a sentence is about, the one that it is compared with, and its name.
+HOW = ("life", "products")  # arms that differ in these are not compared
 ARMS = {
     "_r_drop": ("", "R-Drop"),
     "dropout_": ("standard_", "dropout"),
@@ -80,6 +81,8 @@ def settings(r: Record) -> str:
     found.append("momentum " + " to ".join(f"{v:g}" for v in momentum))
     names = {"l2": "L2", "l1": "L1", "kl_sparsity": "KL", "alpha": "alpha"}
     found += [f"{name} {config[field]:g}" for field, name in names.items() if config.get(field)]
+    found += [f"thinned, life {config['life']}"] if config.get("life") else []
+    found += [f"{config['products']} products"] if config.get("products") else []
     return ", ".join(found)
 
 
@@ -118,7 +121,10 @@ def separations(records: Iterable[Record]) -> list[str]:
 
     Seeds that draw images of their own are compared one by one: both arms draw the same.
     """
-    by_name = {(r.config["row"], r.config["budget"], r.extra["updates"]): r for r in records}
+    by_name = {
+        (r.config["row"], r.config["budget"], r.extra["updates"], *map(r.config.get, HOW)): r
+        for r in records
+    }
     sentences = []
     for (row, *rest), r in by_name.items():
         arm = next((arm for arm in ARMS if arm in row), None)

@@ -31,6 +31,9 @@ from experiments.provenance import ROOT, provenance
 RESULTS = ROOT / "experiments" / "results"
 # Metadata of a dataclass field that says where to run, not what: it stays out of records.
 NOT_RECORDED = {"recorded": False}
+# Of a setting that came after the first records: it is in those that set it, so that the others
+# are still records of the configs that they were made from.
+WHERE_SET = {"recorded": "where set"}
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
@@ -160,8 +163,12 @@ def plus_minus(values: Sequence[float], digits: int = 2) -> str:
 def recorded_config(config: Any) -> dict[str, Any]:
     """The part of a config that decides the numbers, in JSON's types (tuples become lists)."""
     if dataclasses.is_dataclass(config):
-        fields = [f for f in dataclasses.fields(config) if f.metadata.get("recorded", True)]
-        config = {f.name: getattr(config, f.name) for f in fields}
+        config = {
+            f.name: value
+            for f in dataclasses.fields(config)
+            if (recorded := f.metadata.get("recorded", True))
+            and ((value := getattr(config, f.name)) != f.default or recorded != "where set")
+        }
     config = plain(config)
 
     def check(leaf):

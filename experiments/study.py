@@ -43,6 +43,10 @@ class Study(common.Common):
     """which rows of the table or points of the figure; not given: as the budget says"""
     updates: int | None = None
     """how many updates; not given: as the budget says"""
+    life: int = 0
+    """train thinned sub-networks of so many updates; 0 for element-wise dropout"""
+    products: Literal["float32", "bfloat16"] = "float32"
+    """to what the factors of a matrix product are rounded"""
     tune: bool = False
     """compare settings on the last 10 000 training images, with one seed; leave the test set be"""
     resume: bool = field(default=True, metadata=record.NOT_RECORDED)
@@ -141,6 +145,8 @@ def planned(study: Study, budget: Budget, grid: Sequence[Config]) -> list[Config
             budget="own" if study.updates not in (None, budget.updates) else study.budget,
             updates=study.updates or budget.updates,
             seeds=study.seeds or budget.seeds,
+            life=study.life,
+            products=study.products,
             quick=study.quick,
             data_dir=study.data_dir,
             out=study.out,

@@ -197,6 +197,65 @@ def test_the_hot_rows_of_figure_10_change_the_heat_alone():
         assert at(0) == at(6000) == 0.1 and config.momentum == 0.95
 
 
+def test_the_rows_of_deepnet_have_its_settings_in_the_scaled_convention():
+    found = by_row(dataset_size_figure10)
+    config, plain = found["deepnet_dropout_100"], found["deepnet_standard_100"]
+    assert config.max_norm == (3 * 0.8, 1.5, 1.5, 1.5)
+    np.testing.assert_allclose(config.weight_factors, (0.64, 0.25, 0.25, 0.25))
+    std = (0.8e-3 / 32, 0.5 / 32, 0.5 / math.sqrt(2048), 0.5 / math.sqrt(10))
+    np.testing.assert_allclose(config.init_deviations, std)
+    at = mlp_parts.decayed(
+        config.learning_rate, config.decay, updates=1_000_000, to=config.decay_to, warm_up=0
+    )
+    assert at(0) == 1 and at(10_000) == pytest.approx(0.5) and at(90_000) == pytest.approx(0.1)
+    assert (config.momentum_start, config.momentum, config.momentum_updates) == (0.5, 0.99, 100_000)
+    assert plain.max_norm == (3, 3, 3, 3) and plain.weight_factors == (1, 1, 1, 1)
+    of_arm = ("row", "rate", "input_rate", "max_norm", "weight_factors", "init_deviations")
+    assert dataclasses.replace(plain, **{name: getattr(config, name) for name in of_arm}) == config
+
+
+@pytest.mark.parametrize("kept", [(0.8, 0.5), (1.0, 1.0)])
+def test_settings_of_both_conventions_follow_one_trajectory(kept):
+    """Deepnet's rows, beside a net that is not scaled in training, with deepnet's own numbers."""
+    config = dataset_size_figure10.as_in_deepnet(
+        mlp_run.Config(hidden=(8,), input_rate=1 - kept[0], rate=1 - kept[1], updates=10), 20
+    )
+    key = jax.random.key(0)
+    x, y = jax.random.uniform(key, (32, 5)), jnp.arange(32) % 10
+    masks = [jax.random.bernoulli(jax.random.fold_in(key, i), keep, (32, n))
+             for i, (keep, n) in enumerate(zip(kept, (5, 8), strict=True))]  # fmt: skip
+
+    def loss(params, scales):
+        h = x
+        for i, layer in params["linears"].items():
+            h = jnp.where(masks[i], (nnx.relu(h) if i else h) * scales[i], 0)
+            h = h @ layer["kernel"] + layer["bias"][None]
+        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(h, y)), h
+
+    def logits(optimizer, deviations, scales):
+        params = nnx.State({"linears": {
+            i: {"kernel": deviations[i] * jax.random.normal(jax.random.fold_in(key, n), (n, m)),
+                "bias": jnp.zeros(m)} for i, (n, m) in enumerate(((5, 8), (8, 10)))}})  # fmt: skip
+        state = optimizer.init(params)
+        for _ in range(10):
+            grads, found = jax.grad(loss, has_aux=True)(params, scales)
+            updates, state = optimizer.update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+        return found
+
+    ours = dict(l2=0, l1=0, l1_from=0, max_norm=config.max_norm)
+    found = logits(
+        mlp_parts.optimizer(1.0, 0.9, weight_factors=config.weight_factors, **ours),
+        config.init_deviations, [1 / keep for keep in kept],
+    )  # fmt: skip
+    theirs = logits(
+        mlp_parts.optimizer(1.0, 0.9, **{**ours, "max_norm": (3.0, 3.0)}),
+        (0.001 / math.sqrt(8), 1 / math.sqrt(10)), [1, 1],
+    )  # fmt: skip
+    assert np.ptp(theirs) > 0.1  # it has moved
+    np.testing.assert_allclose(found, theirs, atol=1e-4)
+
+
 def test_r_drop_s_weight_is_the_loss_s(monkeypatch):
     monkeypatch.setattr(losses, "r_drop", lambda alpha: f"r_drop({alpha})")
     monkeypatch.setattr(mlp_run, "run", lambda config, folder, loss: loss)
@@ -259,6 +318,33 @@ def test_initial_weights_are_within_their_ranges():
     model = network(init_ranges=(0.01, 0.0))
     first, last = (np.abs(linear.kernel[...]) for linear in model.linears)
     assert 0 < first.max() <= 0.01 and last.max() == 0
+
+
+def test_initial_weights_have_their_deviations():
+    kernels = [
+        linear.kernel[...]
+        for linear in mlp_parts.network(
+            (300, 200, 10), (0.2, 0.5), activation="relu", pieces=1, noise="bernoulli",
+            init_deviations=(0.5, 2.0), rngs=nnx.Rngs(0),
+        ).linears
+    ]  # fmt: skip
+    for kernel, deviation in zip(kernels, (0.5, 2.0), strict=True):
+        # The sum of squares is chi-squared; normal to within its sixth standard deviation here.
+        n = kernel.size
+        z = (float(jnp.sum((kernel / deviation) ** 2)) - n) / math.sqrt(2 * n)
+        assert abs(z) < 7  # false alarm: 1e-9 or less
+
+
+def test_a_thinned_run_has_dropout_s_noise(small_images):
+    with pytest.raises(ValueError, match="gaussian"):
+        mlp_run.run(mlp_run.Config(noise="gaussian", life=2, quick=True))
+
+
+def test_how_a_run_was_made_is_in_its_record_where_it_is_not_the_usual_way():
+    plain = record.recorded_config(mlp_run.Config())
+    assert not {"life", "products", "weight_factors", "init_deviations"} & set(plain)
+    found = record.recorded_config(mlp_run.Config(life=3, products="bfloat16"))
+    assert found == {**plain, "life": 3, "products": "bfloat16"}
 
 
 @pytest.mark.parametrize("activation", ["relu", "logistic"])
