@@ -70,14 +70,16 @@ def grid(budget: str) -> list[Config]:
 
 
 def tried(config: Config) -> list[Config]:
-    """Learning rates; for the nets with max-norm, each at two lengths."""
-    lengths = (
-        [mlp_parts.max_norms(c, config.rates) for c in (2.0, 4.0)] if config.max_norm else [None]
-    )
+    """Learning rates; for the nets with max-norm, each at two lengths.
+
+    A thinned net, which wants smaller steps, is tried at two learning rates and the paper's length.
+    """
+    cs = (2.0,) if config.life else (2.0, 4.0)
+    lengths = [mlp_parts.max_norms(c, config.rates) for c in cs] if config.max_norm else [None]
     return [
         dataclasses.replace(config, learning_rate=rate, max_norm=c)
         for c in lengths
-        for rate in LEARNING_RATES
+        for rate in (LEARNING_RATES[:2] if config.life else LEARNING_RATES)
     ]
 
 
