@@ -59,6 +59,7 @@ def run(
     checkpoint_dir: str | Path | None = None,
     progress: bool = True,
     label: str = "",
+    in_turn: bool = False,
     on_epoch: Callable[[State], Any] = lambda state: None,
 ) -> tuple[State, History]:
     """Train for `epochs` epochs from `state`, which may hold many runs side by side.
@@ -73,6 +74,8 @@ def run(
       checkpoint_dir: where checkpoints go; a run found there goes on, bitwise as if never stopped.
       progress: show a bar with the loss, the errors and the time left.
       label: what the bar is called.
+      in_turn: many runs take turns in their program, one whole epoch after another, in place of
+        advancing together: faster on a CPU whose caches one network fills.
       on_epoch: called with the state after each good epoch, and with the restored one.
 
     Returns:
@@ -83,7 +86,8 @@ def run(
       CheckpointError: the checkpoint found is of another run, or the folder cannot be written.
       KeyboardInterrupt: passed on; the last evaluated epoch is saved.
     """
-    many = (lambda f: jax.vmap(f, (0, None))) if state.key.ndim else (lambda f: f)
+    many = _one_by_one if in_turn else lambda f: jax.vmap(f, (0, None))
+    many = many if state.key.ndim else (lambda f: f)
     train_epoch, evaluate_all = jax.jit(many(_watched_epoch(loop))), jax.jit(many(loop.evaluate))
     watched = {name: data[name] for name in (data if evaluate is None else evaluate)}
     data = {"train": data["train"]}
@@ -119,6 +123,10 @@ def run(
         print(f"interrupted; {epoch} of {epochs} epochs complete, {where}.", file=sys.stderr)
         raise
     return state, _history(rows)
+
+
+def _one_by_one(f: Callable) -> Callable:
+    return lambda state, data: jax.lax.map(lambda one: f(one, data), state)
 
 
 def _watched_epoch(loop: Loop) -> Callable[[State, Data], tuple[State, Array]]:

@@ -82,6 +82,8 @@ class Config(common.Common):
     """updates in the life of a thinned sub-network; 0 for element-wise dropout"""
     products: Literal["float32", "bfloat16"] = field(default="float32", metadata=WHERE_SET)
     """to what the factors of a matrix product are rounded"""
+    in_turn: bool = field(default=False, metadata=WHERE_SET)
+    """the seeds take turns, an epoch each, in place of advancing together"""
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -138,6 +140,7 @@ def trained(
         evaluate_every=max(1, epochs // config.evaluations),
         checkpoint_dir=checkpoint_dir,
         label=config.row,
+        in_turn=config.in_turn,
     )
     found = arms.errors(history)
     last = jax.jit(jax.vmap(loop.evaluate, (0, None)))(state, {"train": splits["train"]})

@@ -23,7 +23,7 @@ def trials_of(records: Sequence[Record], config: Mapping[str, Any]) -> list[Reco
 
 def fixed(config: Mapping[str, Any]) -> str:
     """What a run and its trials have in common, as text."""
-    left_out = (*TUNED, "validation", "seeds")
+    left_out = (*TUNED, "validation", "seeds", "in_turn")
     return json.dumps({k: v for k, v in config.items() if k not in left_out}, sort_keys=True)
 
 

@@ -342,9 +342,9 @@ def test_a_thinned_run_has_dropout_s_noise(small_images):
 
 def test_how_a_run_was_made_is_in_its_record_where_it_is_not_the_usual_way():
     plain = record.recorded_config(mlp_run.Config())
-    assert not {"life", "products", "weight_factors", "init_deviations"} & set(plain)
-    found = record.recorded_config(mlp_run.Config(life=3, products="bfloat16"))
-    assert found == {**plain, "life": 3, "products": "bfloat16"}
+    assert not {"life", "products", "in_turn", "weight_factors", "init_deviations"} & set(plain)
+    how = {"life": 3, "products": "bfloat16", "in_turn": True}
+    assert record.recorded_config(mlp_run.Config(**how)) == {**plain, **how}
 
 
 @pytest.mark.parametrize("activation", ["relu", "logistic"])

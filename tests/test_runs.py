@@ -223,11 +223,12 @@ def test_a_flax_model_of_stacked_layers():
 
 
 @pytest.mark.slow
-def test_runs_side_by_side():
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_runs_side_by_side(in_turn):
     keys = jax.random.split(KEY, 3)
     hyper = {"learning_rate": jnp.array([0.125, 0.25, 0.5])}
     state = jax.vmap(LOOP.init, (0, 0, None))(keys, hyper, DATA)
-    state, history = runs.run(LOOP, state, DATA, epochs=2, progress=False)
+    state, history = runs.run(LOOP, state, DATA, epochs=2, in_turn=in_turn, progress=False)
     names = {"loss", "train_loss", "train_error", "test_loss", "test_error"}
     assert set(history.metrics) == names
     assert all(values.shape == (2, 3) for values in history.metrics.values())
