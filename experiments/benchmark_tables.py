@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.markdown import NOT_RUN, markdown
+from experiments.markdown import NOT_RUN, folded, markdown
 
 OURS, OURS_KEY, FLAX = "dropout_jax", "dropout_jax residual=key", "flax.nnx"
 FLOORS = ("x * c", "no dropout")
@@ -32,7 +32,8 @@ def tables(results: Path) -> str:
         file = folder / f"{suite}.json"
         if file.exists():
             measured = json.loads(file.read_text(encoding="utf-8"))
-            parts.append(f"{head(measured, suite)}\n\n{make(measured['rows'])}")
+            part = f"{head(measured, suite)}\n\n{make(measured['rows'])}"
+            parts.append(folded(FOLDED[suite], part) if suite in FOLDED else part)
     return "\n\n".join(parts) or NOT_RUN
 
 
@@ -227,6 +228,11 @@ TITLES = {
     "0.2 and 0.5, max-norm, float32; medians, beside the same net without dropout",
     "family": "The family's forward pass, chained, medians, beside dropout with as many decisions",
     "transformer": "A training step of a Flax transformer block, chained, medians",
+}
+FOLDED = {
+    "thin": "Thinned training",
+    "family": "The family",
+    "transformer": "A transformer block",
 }
 SUITES: dict[str, Callable[[list[Row]], str]] = {
     "masks": masks,

@@ -14,6 +14,11 @@ def markdown(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
+def folded(summary: str, text: str) -> str:
+    """Text that a reader unfolds; `summary` is plain text."""
+    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
+
+
 def device(r: Record) -> str:
     """What a run was made on: the model of the CPU, or the kind of the accelerator."""
     there = r.provenance["device"]

@@ -92,7 +92,7 @@ def figure_9(records: Sequence[Record], figure: Figure) -> None:
 
 
 def figure_10(records: Sequence[Record], figure: Figure) -> None:
-    """The error against the number of training images, both arms."""
+    """The error against the number of training images, both arms, and deepnet's dropout."""
     axis = figure.subplots()
     for arm, colour in COLOURS.items():
         label = f"paper, {arm}, 1024-1024-2048"
@@ -103,6 +103,11 @@ def figure_10(records: Sequence[Record], figure: Figure) -> None:
             group.sort(key=lambda r: r.config["training_cases"])
             bars(axis, group, "training_cases", "test_error", style, f"{arm}, {label}",
                  color=colour, ms=size)  # fmt: skip
+    hot = [r for r in records if r.config["row"].startswith("deepnet_dropout")]
+    for label, group in by_budget(hot):
+        group.sort(key=lambda r: r.config["training_cases"])
+        bars(axis, group, "training_cases", "test_error", "v-.", color="C2", ms=6,
+             label=f"dropout, deepnet's settings, {label}")  # fmt: skip
     axis.set(xscale="log", yscale="log", xlabel="training images", ylabel="test error %")
     figure.legend(frameon=False, fontsize="small", loc="outside right center")
 

@@ -3,47 +3,92 @@
 Functions from the folder of results to markdown. Standard library only, as in `tables`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments import paper, record
 from experiments.markdown import NOT_RUN, device, link, markdown
-from experiments.paper_rows import network, published, reported, table, updates
+from experiments.paper_rows import (
+    Number,
+    network,
+    published,
+    reported,
+    table,
+    text,
+    updates,
+)
+from experiments.record import Record
 
 PAPER_BARS = "The paper does not say what its ± is."
 
 
-def mnist_table2(results: Path) -> str:
-    """Dropout, max-norm, width and maxout."""
+def rows_of_tables() -> dict[str, tuple[str, int, dict[str, Number | None]]]:
+    """Experiment -> what it reproduces, after how many updates, and row -> what was published."""
     nets = [
         "logistic_3x1024", "relu_3x1024", "relu_maxnorm_3x1024", "relu_maxnorm_3x2048",
         "relu_maxnorm_2x4096", "relu_maxnorm_2x8192", "maxnorm_maxout_2x5x240",
     ]  # fmt: skip
-    rows = {}
-    for net in nets:
-        rows[f"dropout_{net}"] = published(f"table2/dropout_{net}")
-        rows[f"standard_{net}"] = None
-    return table(results, "mnist_table2", rows, "Published: Table 2, after 1 000 000 updates.")
+    arms = {f"{arm}_{net}": arm for net in nets for arm in ("dropout", "standard")}
+    regularizers = ("l2", "l2_l1", "l2_kl_sparsity", "maxnorm", "dropout_l2", "dropout_maxnorm")
+    noises = ("mnist_bernoulli", "mnist_gaussian")
+    return {
+        "mnist_table2": ("Table 2", 1_000_000, {
+            row: published(f"table2/{row}") if arm == "dropout" else None
+            for row, arm in arms.items()
+        }),
+        "pylearn2_recipe": ("pylearn2", 264_000, {
+            "dropout_60k": published("pylearn2/60k"), "standard_60k": None,
+        }),
+        "regularizers_table9": ("Table 9", 1_000_000, {
+            row: published(f"table9/{row}") for row in regularizers
+        }),
+        "gaussian_table10": ("Table 10", 1_000_000, {
+            row: published(f"table10/{row}") for row in noises
+        }),
+    }  # fmt: skip
+
+
+def in_short(results: Path) -> str:
+    """The longest run of every row that was published, a line each."""
+    lines, runs = [], 0
+    for experiment, (where, theirs, rows) in rows_of_tables().items():
+        records = {r.config["row"]: r for r in reported(results, experiment)}  # the longest is last
+        runs += len(records)
+        for row, number in rows.items():
+            r = records.get(row)
+            if number and r:
+                share = r.extra["updates"] / theirs
+                ours = record.plus_minus(r.final["test_error"])
+                lines.append([where, row, text(number), ours, f"{updates(r)} ({share:.0%})",
+                              len(r.final["test_error"]), link(r.path)])  # fmt: skip
+            elif number:
+                lines.append([where, row, text(number), "not run", "–", "–", "–"])
+    header = ["of", "row", "published %", "ours %", "updates (of theirs)", "seeds", "run"]
+    return markdown(header, lines) if runs else NOT_RUN
+
+
+def mnist_table2(results: Path) -> str:
+    """Dropout, max-norm, width and maxout."""
+    return of_table(results, "mnist_table2", "Published: Table 2, after 1 000 000 updates.")
 
 
 def pylearn2_recipe(results: Path) -> str:
     """The recipe of pylearn2, with dropout and without."""
-    rows = {"dropout_60k": published("pylearn2/60k"), "standard_60k": None}
-    return table(results, "pylearn2_recipe", rows, "Published: one run, after 264 000 updates.")
+    return of_table(results, "pylearn2_recipe", "Published: one run, after 264 000 updates.")
 
 
 def regularizers_table9(results: Path) -> str:
     """Dropout against other regularisers."""
-    rows = ("l2", "l2_l1", "l2_kl_sparsity", "maxnorm", "dropout_l2", "dropout_maxnorm")
-    rows = {row: published(f"table9/{row}") for row in rows}
-    return table(results, "regularizers_table9", rows, "Published: Table 9.")
+    return of_table(results, "regularizers_table9", "Published: Table 9.")
 
 
 def gaussian_table10(results: Path) -> str:
     """Bernoulli's noise and Gauss's."""
-    rows = {f"mnist_{noise}": published(f"table10/mnist_{noise}")
-            for noise in ("bernoulli", "gaussian")}  # fmt: skip
-    return table(results, "gaussian_table10", rows, f"Published: Table 10. {PAPER_BARS}")
+    return of_table(results, "gaussian_table10", f"Published: Table 10. {PAPER_BARS}")
+
+
+def of_table(results: Path, experiment: str, note: str) -> str:
+    return table(results, experiment, rows_of_tables()[experiment][2], note)
 
 
 def architectures_figure4(results: Path) -> str:
@@ -81,7 +126,28 @@ def dataset_size_figure10(results: Path) -> str:
         for pair in zip(*(paper.CURVES[f"figure10/{arm}"].points for arm in arms), strict=True)
         for arm, (cases, error, spread) in zip(arms, pair, strict=True)
     }
-    return table(results, "dataset_size_figure10", rows, f"Published: Figure 10. {PAPER_BARS}")
+    found = table(results, "dataset_size_figure10", rows, f"Published: Figure 10. {PAPER_BARS}")
+    return "\n\n".join([found, *as_in_deepnet(reported(results, "dataset_size_figure10"))])
+
+
+def as_in_deepnet(records: Sequence[Record]) -> list[str]:
+    """Dropout with the authors' settings beside our nets without it, on the draws that both had."""
+    longest, sentences = {r.config["row"]: r for r in records}, []
+    for row, r in longest.items():
+        cases = r.config["training_cases"]
+        standard = longest.get(f"standard_{cases}")
+        if row != f"deepnet_dropout_{cases}" or standard is None:
+            continue
+        pairs = zip(r.final["test_error"], standard.final["test_error"], strict=False)
+        more = [a - b for a, b in pairs]
+        mean, stderr = record.mean_and_stderr(more)
+        spread = f" ± {stderr:.2f}" if stderr else ""
+        sentences.append(
+            f"{cases} images, dropout as in deepnet, {updates(r)} updates: {abs(mean):.2f}{spread} "
+            f"points {'lower' if mean < 0 else 'higher'} than standard_{cases}, over {len(more)} "
+            "draws of both."
+        )
+    return ["  \n".join(sentences)] if sentences else []
 
 
 def past_the_paper(results: Path) -> str:
@@ -146,8 +212,8 @@ def features_figures7_8(results: Path) -> str:
 TABLES: dict[str, Callable[[Path], str]] = {
     make.__name__: make
     for make in (
-        mnist_table2, pylearn2_recipe, regularizers_table9, gaussian_table10, architectures_figure4,
-        features_figures7_8, rate_figure9, dataset_size_figure10, monte_carlo_figure11,
-        past_the_paper,
+        in_short, mnist_table2, pylearn2_recipe, regularizers_table9, gaussian_table10,
+        architectures_figure4, features_figures7_8, rate_figure9, dataset_size_figure10,
+        monte_carlo_figure11, past_the_paper,
     )
 }  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import record
-from experiments.markdown import NOT_RUN, link, markdown
+from experiments.markdown import NOT_RUN, folded, link, markdown
 from experiments.record import Record
 
 ELEMENT = "element"
@@ -140,7 +140,7 @@ def settings(records: Sequence[Record]) -> str:
          r.config["epochs"], record.plus_minus(r.final["val_error"]), link(r.path)]
         for r in sorted(records, key=lambda r: (r.config["epochs"], order(r)))
     ]  # fmt: skip
-    return markdown(header, rows)
+    return folded("How learning rates and max-norms were chosen", markdown(header, rows))
 
 
 def curve(r: Record, metric: str = "test_error") -> list[tuple[int, float]]:

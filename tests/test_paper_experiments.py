@@ -596,6 +596,39 @@ def test_arms_that_draw_the_same_images_are_compared_seed_by_seed(tmp_path):
     assert "0.50 ± 0.10 (5.0 standard errors) points lower" in text
 
 
+def test_deepnet_s_dropout_is_compared_on_the_draws_that_both_had(tmp_path):
+    write(tmp_path, dataset_size_figure10, "deepnet_dropout_100", [20.0, 30.0])
+    write(tmp_path, dataset_size_figure10, "standard_100", [20.4, 30.6, 99.0])
+    write(tmp_path, dataset_size_figure10, "deepnet_dropout_500", [9.0])  # beside nothing
+    text = paper_tables.dataset_size_figure10(tmp_path)
+    assert "0.50 ± 0.10 points lower than standard_100, over 2 draws" in text
+    assert "standard_500" not in text.split("Settings:")[1]
+
+
+def test_in_short_the_longest_run_stands_beside_what_was_published(tmp_path):
+    row = "dropout_relu_maxnorm_3x1024"
+    path = write(tmp_path, mnist_table2, row, [1.1, 1.3])
+    write(tmp_path, mnist_table2, row, [2.0, 2.2], updates=10_000, budget="cpu")
+    write(tmp_path, pylearn2_recipe, "dropout_60k", [1.0, 1.2], updates=264_000)
+    found = {r["row"]: r for r in rows(paper_tables.in_short(tmp_path))}
+    assert found[row]["published %"] == "1.06" and found[row]["ours %"] == "1.20 ± 0.10"
+    assert found[row]["updates (of theirs)"] == "100 000 (10%)" and path.stem in found[row]["run"]
+    assert found["dropout_60k"]["updates (of theirs)"] == "264 000 (100%)"
+    assert found["l2_l1"]["ours %"] == "not run"
+    assert not [row for row in found if row.startswith("standard")]  # of which nothing is published
+
+
+def test_how_a_run_was_made_is_among_its_settings_and_arms_differ_in_dropout_alone(tmp_path):
+    how = {"life": 10, "products": "bfloat16"}
+    write(tmp_path, mnist_table2, "dropout_relu_3x1024", [1.0], **how)
+    write(tmp_path, mnist_table2, "standard_relu_3x1024", [1.5])
+    text = paper_tables.mnist_table2(tmp_path)
+    found = {r["row"]: r for r in rows(text)}
+    settings = found["dropout_relu_3x1024"]["settings"]
+    assert "thinned, life 10, bfloat16 products" in settings
+    assert "points lower" not in text
+
+
 def test_settings_were_chosen_where_they_are_those_of_the_best_trial(tmp_path):
     row = "dropout_relu_maxnorm_3x1024"
     for rate, error in ((0.05, 1.0), (0.1, 1.2), (0.2, math.nan)):
