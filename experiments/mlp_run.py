@@ -113,8 +113,11 @@ def trained(
     """Train, and keep the networks; `loss` takes the place of the config's own."""
     arms.check_counts(seeds=config.seeds, updates=config.updates, batch_size=config.batch_size)
     check_rate(config.rate), check_rate(config.input_rate)
-    if config.life and config.noise != "bernoulli":
-        raise ValueError(f"a thinned run drops units, and has no {config.noise} noise")
+    if config.life and (config.noise != "bernoulli" or config.activation == "maxout"):
+        raise ValueError(
+            "--life thins nets of ReLUs or logistic units with Bernoulli noise; this row has "
+            f"{config.activation} units and {config.noise} noise"
+        )
     dataset = data.load(config.data, config.data_dir)
     splits = arms.splits(dataset, config.validation, QUICK_CASES if config.quick else None)
     (held_out,) = splits.keys() - {"train"}

@@ -43,6 +43,8 @@ class Config(mlp_run.Config):
 
 
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
+    if config.alpha and config.life:
+        raise ValueError("R-Drop compares two masks, and a thinned batch has one; leave out --life")
     loss = losses.r_drop(config.alpha) if config.alpha else None
     return mlp_run.run(config, checkpoint_dir, loss)
 

@@ -335,9 +335,12 @@ def test_initial_weights_have_their_deviations():
         assert abs(z) < 7  # false alarm: 1e-9 or less
 
 
-def test_a_thinned_run_has_dropout_s_noise(small_images):
-    with pytest.raises(ValueError, match="gaussian"):
-        mlp_run.run(mlp_run.Config(noise="gaussian", life=2, quick=True))
+def test_a_run_that_cannot_be_thinned_says_so(small_images):
+    for fields in ({"noise": "gaussian"}, {"activation": "maxout"}):
+        with pytest.raises(ValueError, match=next(iter(fields.values()))):
+            mlp_run.run(mlp_run.Config(**fields, life=2, quick=True))
+    with pytest.raises(ValueError, match="two masks"):
+        past_the_paper.run(past_the_paper.Config(alpha=1.0, life=2, quick=True))
 
 
 def test_how_a_run_was_made_is_in_its_record_where_it_is_not_the_usual_way():
