@@ -92,8 +92,14 @@ def figure_9(records: Sequence[Record], figure: Figure) -> None:
 
 
 def figure_10(records: Sequence[Record], figure: Figure) -> None:
-    """The error against the number of training images, both arms, and deepnet's dropout."""
+    """The error against the number of training images, both arms, and deepnet's dropout.
+
+    Runs that are shorter than their budget's are left to the table.
+    """
     axis = figure.subplots()
+    budgets = (r.config["updates"] for r in records if r.config["budget"] != "own")
+    full = min(budgets, default=0)
+    records = [r for r in records if r.config["updates"] >= full]
     for arm, colour in COLOURS.items():
         label = f"paper, {arm}, 1024-1024-2048"
         published(axis, f"figure10/{arm}", label, marker="s" if arm == "dropout" else "^")
@@ -103,8 +109,8 @@ def figure_10(records: Sequence[Record], figure: Figure) -> None:
             group.sort(key=lambda r: r.config["training_cases"])
             bars(axis, group, "training_cases", "test_error", style, f"{arm}, {label}",
                  color=colour, ms=size)  # fmt: skip
-    hot = [r for r in records if r.config["row"].startswith("deepnet_dropout")]
-    for label, group in by_budget(hot):
+    deepnet = [r for r in records if r.config["row"].startswith("deepnet_dropout")]
+    for label, group in by_budget(deepnet):
         group.sort(key=lambda r: r.config["training_cases"])
         bars(axis, group, "training_cases", "test_error", "v-.", color="C2", ms=6,
              label=f"dropout, deepnet's settings, {label}")  # fmt: skip
