@@ -26,9 +26,10 @@ Expected at --budget cpu: dropout gains from 100 images on (1.6 +- 0.4 points, 1
 0.6 at 5000), changes nothing at 10 000 and loses 0.6 at 50 000, which 6000 updates see 12 times: it
 underfits. After 60 000 updates 1.34 against 1.46 % there, which three seeds do not tell apart. The
 rows hot_: 25.2 +- 0.6 with dropout against 29.4 +- 1.0 at 100 images, so that the answer is no, and
-48 +- 7 against 8.8 +- 0.3 at 1000, where the net with dropout comes apart. After 120 updates dropout
-gains 1.4 +- 0.3 points at 100. Deepnet's settings: 24.7 +- 0.8 % at 100, level with our net without
-dropout, 13.2 +- 0.5 at 1000 and 8.8 +- 0.3 at 5000, where it has not settled; without dropout 83 %.
+48 +- 7 against 8.8 +- 0.3 at 1000, where the net with dropout comes apart. After 120 updates
+dropout gains 1.4 +- 0.3 points at 100. Deepnet's settings: 24.7 +- 0.8 % at 100, level with our
+net without dropout, 13.2 +- 0.5 at 1000 and 8.8 +- 0.3 at 5000, where it has not settled; without
+dropout 83 %.
 """
 
 import dataclasses
