@@ -16,7 +16,7 @@ from dropout_jax.train import Data, State
 
 DIFFERENCES = {
     "inputs": "key, hyperparameters or training data",
-    "program": "program (batch size, rates, optimizer, loss, thin, or version of JAX)",
+    "program": "program (batch size, rates, optimizer, loss, thin, in_turn, or version of JAX)",
     "settings": "rate or schedule of the rate, or numbers in the optimizer's state",
 }
 

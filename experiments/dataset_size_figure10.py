@@ -19,7 +19,8 @@ Command: python -m experiments.dataset_size_figure10 --tune, then without --tune
          both again with --updates 60000 --rows dropout_50000 standard_50000
          with --seeds 10 --rows dropout_100 standard_100 hot_dropout_100 hot_standard_100
          with --updates 120 --rows dropout_100 standard_100 (--seeds 3 --tune, then --seeds 10)
-         with --updates 20000 --products bfloat16 --rows deepnet_dropout_100 deepnet_standard_100
+         with --updates 20000 --products bfloat16 --rows deepnet_dropout_100
+         deepnet_standard_100 deepnet_dropout_1000 deepnet_dropout_5000
 Time at --budget cpu, on one core: 50 minutes (6000 updates, 3 seeds, 12 rows, and 4 trials a row);
 the pair of 60 000 updates 90, the ten draws of 100 images 15, a row of deepnet's 7.
 Expected at --budget cpu: dropout gains from 100 images on (1.6 +- 0.4 points, 1.9 at 500 and 1000,
@@ -112,9 +113,25 @@ def tried(config: Config) -> list[Config]:
     ]
 
 
+def check(config: Config) -> None:
+    mlp_run.check(config)
+    if config.row.startswith("deepnet_") and config.updates != 10 * config.momentum_updates:
+        raise ValueError(
+            f"the rows deepnet_ are of so many updates at a time: write --updates "
+            f"{10 * config.momentum_updates}"
+        )
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     study.launch(
-        "dataset_size_figure10", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried
+        "dataset_size_figure10",
+        __doc__,
+        argv,
+        budgets=BUDGETS,
+        grid=grid,
+        run=run,
+        tried=tried,
+        check=check,
     )
 
 

@@ -39,8 +39,8 @@ def network(
       pieces: linear functions of a maxout unit.
       noise: "bernoulli" is dropout, "gaussian" its like of the same mean and variance.
       init_ranges: weights of layer i are uniform within +- init_ranges[i].
-      init_deviations: they are normal with this standard deviation. With neither they are He's
-        normal, and for logistic units four times Glorot's uniform.
+      init_deviations: without ranges, they are normal of these standard deviations. With neither
+        they are He's normal, and for logistic units four times Glorot's uniform.
       products: "bfloat16" rounds the factors of matrix products, "float32" does not.
     """
     functions = {
@@ -56,8 +56,8 @@ def network(
     model = dj.layers.MLP(
         sizes, rates=rates, activation=functions[activation], kernel_init=init, rngs=rngs
     )
-    inits = [within(bound) for bound in init_ranges or ()]
-    inits += [nnx.initializers.normal(deviation) for deviation in init_deviations or ()]
+    inits = [nnx.initializers.normal(deviation) for deviation in init_deviations or ()]
+    inits = [within(bound) for bound in init_ranges or ()] or inits
     if activation == "maxout" or inits:
         outputs = [n * pieces if activation == "maxout" else n for n in sizes[1:-1]] + [sizes[-1]]
         inits = inits or [init] * len(outputs)

@@ -79,7 +79,7 @@ class Config(common.Common):
     weight_factors: tuple[float, ...] | None = field(default=None, metadata=WHERE_SET)
     """what the learning rate of each layer's weights is multiplied by; that of biases is not"""
     life: int = field(default=0, metadata=WHERE_SET)
-    """updates in the life of a thinned sub-network; 0 for element-wise dropout"""
+    """updates in the life of a thinned sub-network, at most an epoch; 0: element-wise dropout"""
     products: Literal["float32", "bfloat16"] = field(default="float32", metadata=WHERE_SET)
     """to what the factors of a matrix product are rounded"""
     in_turn: bool = field(default=False, metadata=WHERE_SET)
@@ -112,12 +112,7 @@ def trained(
 ) -> Trained:
     """Train, and keep the networks; `loss` takes the place of the config's own."""
     arms.check_counts(seeds=config.seeds, updates=config.updates, batch_size=config.batch_size)
-    check_rate(config.rate), check_rate(config.input_rate)
-    if config.life and (config.noise != "bernoulli" or config.activation == "maxout"):
-        raise ValueError(
-            "--life thins nets of ReLUs or logistic units with Bernoulli noise; this row has "
-            f"{config.activation} units and {config.noise} noise"
-        )
+    check(config)
     dataset = data.load(config.data, config.data_dir)
     splits = arms.splits(dataset, config.validation, QUICK_CASES if config.quick else None)
     (held_out,) = splits.keys() - {"train"}
@@ -161,6 +156,21 @@ def trained(
         return nnx.merge(graphdef, one.params, one.rest, copy=True)
 
     return Trained(loop, model, splits, found)
+
+
+def check(config: Config) -> None:
+    """Raise ValueError for a run that would not be what its config says."""
+    check_rate(config.rate), check_rate(config.input_rate)
+    if not config.life:
+        return
+    thinned = config.noise == "bernoulli" and config.activation != "maxout" and config.rate
+    wrong = [n for n in config.hidden if n % dj.Thin().block]
+    if not thinned or wrong:
+        raise ValueError(
+            f"{config.row or 'this net'} cannot be thinned: --life is for hidden dropout with "
+            "Bernoulli noise on ReLUs or logistic units, in layers of a multiple of "
+            f"{dj.Thin().block} units; choose --rows without it"
+        )
 
 
 def loop_of(

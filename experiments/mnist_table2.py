@@ -56,6 +56,7 @@ BUDGETS = {
     "paper": Budget(updates=1_000_000, seeds=5),
 }
 LEARNING_RATES = (0.05, 0.1, 0.2)
+THINNED_LEARNING_RATES = (0.02, 0.05)
 
 
 def grid(budget: str) -> list[Config]:
@@ -72,14 +73,14 @@ def grid(budget: str) -> list[Config]:
 def tried(config: Config) -> list[Config]:
     """Learning rates; for the nets with max-norm, each at two lengths.
 
-    A thinned net, which wants smaller steps, is tried at two learning rates and the paper's length.
+    A thinned net wants smaller steps, and is tried at the paper's length alone.
     """
     cs = (2.0,) if config.life else (2.0, 4.0)
     lengths = [mlp_parts.max_norms(c, config.rates) for c in cs] if config.max_norm else [None]
     return [
         dataclasses.replace(config, learning_rate=rate, max_norm=c)
         for c in lengths
-        for rate in (LEARNING_RATES[:2] if config.life else LEARNING_RATES)
+        for rate in (THINNED_LEARNING_RATES if config.life else LEARNING_RATES)
     ]
 
 

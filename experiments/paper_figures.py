@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from experiments import paper, record
 from experiments.figures import save
-from experiments.paper_rows import reported, updates
+from experiments.paper_rows import how, reported, updates
 from experiments.record import Record
 
 COLOURS = {"dropout": "C0", "standard": "C1"}
@@ -166,6 +166,7 @@ def by_budget(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
     groups: dict[str, list[Record]] = {}
     for r in records:
         name = f"ours, {r.config['budget']} budget, {r.config['updates']} updates"
+        name = ", ".join([name, *how(r)])
         groups.setdefault(name, []).append(r)
     return [(f"{name},\n{nets(group)}", group) for name, group in sorted(groups.items())]
 

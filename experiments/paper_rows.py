@@ -24,8 +24,8 @@ SETTINGS = (
     "are divided by keep in training: the paper's are lr / keep² and c / keep."
 )
 
+HOW = ("life", "products")  # how a run was made; arms that differ in it are not compared
 # The arm that a sentence is about, the one that it is compared with, and its name.
-HOW = ("life", "products")  # arms that differ in these are not compared
 ARMS = {
     "_r_drop": ("", "R-Drop"),
     "dropout_": ("standard_", "dropout"),
@@ -75,15 +75,25 @@ def settings(r: Record) -> str:
     """What a run was trained with, shortly."""
     config = r.config
     momentum = [v for v in (config["momentum_start"], config["momentum"]) if v is not None]
-    found = [f"lr {config['learning_rate']:g}"]
+    factors = config.get("weight_factors")
+    rates = [config["learning_rate"] * factor for factor in factors or (1,)]
+    found = ["lr " + "/".join(f"{rate:g}" for rate in rates)]
+    if factors:
+        found.append(f"of biases {config['learning_rate']:g}")
     if config["max_norm"]:
         found.append("c " + "/".join(f"{c:g}" for c in config["max_norm"]))
     found.append("momentum " + " to ".join(f"{v:g}" for v in momentum))
     names = {"l2": "L2", "l1": "L1", "kl_sparsity": "KL", "alpha": "alpha"}
     found += [f"{name} {config[field]:g}" for field, name in names.items() if config.get(field)]
-    found += [f"thinned, life {config['life']}"] if config.get("life") else []
-    found += [f"{config['products']} products"] if config.get("products") else []
-    return ", ".join(found)
+    if config.get("init_deviations"):
+        found.append("initial sd " + "/".join(f"{sd:.2g}" for sd in config["init_deviations"]))
+    return ", ".join([*found, *how(r)])
+
+
+def how(r: Record) -> list[str]:
+    """What a run was made with that others were not: thinned networks, rounded products."""
+    life, products = map(r.config.get, HOW)
+    return [f"thinned, life {life}"] * bool(life) + [f"{products} products"] * bool(products)
 
 
 def selection(r: Record, every: Sequence[Record]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from experiments import paper, record
 from experiments.markdown import NOT_RUN, device, link, markdown
 from experiments.paper_rows import (
-    Number,
+    how,
     network,
     published,
     reported,
@@ -22,8 +22,8 @@ from experiments.record import Record
 PAPER_BARS = "The paper does not say what its ± is."
 
 
-def rows_of_tables() -> dict[str, tuple[str, int, dict[str, Number | None]]]:
-    """Experiment -> what it reproduces, after how many updates, and row -> what was published."""
+def rows_of_tables() -> dict[str, tuple[str, dict[str, str | None]]]:
+    """Experiment -> what it reproduces, and row -> the name of what was published, if anything."""
     nets = [
         "logistic_3x1024", "relu_3x1024", "relu_maxnorm_3x1024", "relu_maxnorm_3x2048",
         "relu_maxnorm_2x4096", "relu_maxnorm_2x8192", "maxnorm_maxout_2x5x240",
@@ -32,37 +32,37 @@ def rows_of_tables() -> dict[str, tuple[str, int, dict[str, Number | None]]]:
     regularizers = ("l2", "l2_l1", "l2_kl_sparsity", "maxnorm", "dropout_l2", "dropout_maxnorm")
     noises = ("mnist_bernoulli", "mnist_gaussian")
     return {
-        "mnist_table2": ("Table 2", 1_000_000, {
-            row: published(f"table2/{row}") if arm == "dropout" else None
-            for row, arm in arms.items()
+        "mnist_table2": ("Table 2", {
+            row: f"table2/{row}" if arm == "dropout" else None for row, arm in arms.items()
         }),
-        "pylearn2_recipe": ("pylearn2", 264_000, {
-            "dropout_60k": published("pylearn2/60k"), "standard_60k": None,
-        }),
-        "regularizers_table9": ("Table 9", 1_000_000, {
-            row: published(f"table9/{row}") for row in regularizers
-        }),
-        "gaussian_table10": ("Table 10", 1_000_000, {
-            row: published(f"table10/{row}") for row in noises
-        }),
+        "pylearn2_recipe": ("pylearn2", {"dropout_60k": "pylearn2/60k", "standard_60k": None}),
+        "regularizers_table9": ("Table 9", {row: f"table9/{row}" for row in regularizers}),
+        "gaussian_table10": ("Table 10", {row: f"table10/{row}" for row in noises}),
     }  # fmt: skip
 
 
 def in_short(results: Path) -> str:
-    """The longest run of every row that was published, a line each."""
+    """The longest run of every row that was published, a line each.
+
+    Of runs as long as each other it is the one in float32, and not thinned.
+    """
     lines, runs = [], 0
-    for experiment, (where, theirs, rows) in rows_of_tables().items():
-        records = {r.config["row"]: r for r in reported(results, experiment)}  # the longest is last
+    for experiment, (where, rows) in rows_of_tables().items():
+        found = reported(results, experiment)
+        found.sort(key=lambda r: (r.extra["updates"], not how(r)))
+        records = {r.config["row"]: r for r in found}
         runs += len(records)
-        for row, number in rows.items():
+        for row, name in rows.items():
             r = records.get(row)
-            if number and r:
-                share = r.extra["updates"] / theirs
+            if name and r:
+                theirs = paper.PUBLISHED[name].updates
+                share = f" ({r.extra['updates'] / theirs:.1%})" if theirs else ""
+                made = ", ".join([f"{updates(r)}{share}", *how(r)])
                 ours = record.plus_minus(r.final["test_error"])
-                lines.append([where, row, text(number), ours, f"{updates(r)} ({share:.0%})",
+                lines.append([where, row, text(published(name)), ours, made,
                               len(r.final["test_error"]), link(r.path)])  # fmt: skip
-            elif number:
-                lines.append([where, row, text(number), "not run", "–", "–", "–"])
+            elif name:
+                lines.append([where, row, text(published(name)), "not run", "–", "–", "–"])
     header = ["of", "row", "published %", "ours %", "updates (of theirs)", "seeds", "run"]
     return markdown(header, lines) if runs else NOT_RUN
 
@@ -88,7 +88,9 @@ def gaussian_table10(results: Path) -> str:
 
 
 def of_table(results: Path, experiment: str, note: str) -> str:
-    return table(results, experiment, rows_of_tables()[experiment][2], note)
+    rows = rows_of_tables()[experiment][1]
+    return table(results, experiment, {row: name and published(name) for row, name in rows.items()},
+                 note)  # fmt: skip
 
 
 def architectures_figure4(results: Path) -> str:
@@ -143,7 +145,8 @@ def as_in_deepnet(records: Sequence[Record]) -> list[str]:
         mean, stderr = record.mean_and_stderr(more)
         spread = f" ± {stderr:.2f}" if stderr else ""
         sentences.append(
-            f"{cases} images, dropout as in deepnet, {updates(r)} updates: {abs(mean):.2f}{spread} "
+            f"{', '.join([f'{cases} images, dropout as in deepnet', *how(r)])}, {updates(r)} "
+            f"updates: {abs(mean):.2f}{spread} "
             f"points {'lower' if mean < 0 else 'higher'} than standard_{cases}, over {len(more)} "
             "draws of both."
         )

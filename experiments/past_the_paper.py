@@ -43,10 +43,15 @@ class Config(mlp_run.Config):
 
 
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
-    if config.alpha and config.life:
-        raise ValueError("R-Drop compares two masks, and a thinned batch has one; leave out --life")
+    check(config)
     loss = losses.r_drop(config.alpha) if config.alpha else None
     return mlp_run.run(config, checkpoint_dir, loss)
+
+
+def check(config: Config) -> None:
+    mlp_run.check(config)
+    if config.alpha and config.life:
+        raise ValueError("R-Drop compares two masks, and a thinned batch has one; leave out --life")
 
 
 def grid(budget: str) -> list[Config]:
@@ -67,7 +72,16 @@ def tried(config: Config) -> list[Config]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study.launch("past_the_paper", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried)
+    study.launch(
+        "past_the_paper",
+        __doc__,
+        argv,
+        budgets=BUDGETS,
+        grid=grid,
+        run=run,
+        tried=tried,
+        check=check,
+    )
 
 
 if __name__ == "__main__":

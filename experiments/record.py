@@ -3,7 +3,8 @@
 A file under experiments/results/<experiment>/ is an object with the keys
 
     experiment   the module's name in experiments/
-    config       the run's Config, without the fields marked as not recorded
+    config       the run's Config, without the fields that are marked as not recorded, or as
+                 recorded where they are set and are not
     final        {metric: [one number a seed]}, exact
     by_epoch     {metric: [[one number an epoch] a seed]}, to 6 significant digits
     extra        anything else that the experiment wants to keep
@@ -32,7 +33,7 @@ RESULTS = ROOT / "experiments" / "results"
 # Metadata of a dataclass field that says where to run, not what: it stays out of records.
 NOT_RECORDED = {"recorded": False}
 # Of a setting that came after the first records: it is in those that set it, so that the others
-# are still records of the configs that they were made from.
+# are still records of the configs that they were made from. Its default is a value, and stays.
 WHERE_SET = {"recorded": "where set"}
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
@@ -65,7 +66,8 @@ def write(
 
     Args:
       experiment: the module's name in experiments/.
-      config: a dataclass or a mapping; fields whose metadata hold `recorded: False` are dropped.
+      config: a dataclass or a mapping; of its fields those marked NOT_RECORDED are dropped, and
+        those marked WHERE_SET where they have their default.
       result: {"final": ..., "by_epoch": ..., "extra": ...}; the last two may be left out.
       data_sha256: {data set: digest}, or one digest, or None where no data file is read.
       wall_seconds: seconds the run took, compilation included.

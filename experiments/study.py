@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dropout_jax.runs import NonFiniteLossError
-from experiments import common, mlp_parts, once, record, trials
+from experiments import common, mlp_parts, mlp_run, once, record, trials
 from experiments.mlp_run import Config
 
 VALIDATION = 10_000
@@ -44,7 +44,8 @@ class Study(common.Common):
     updates: int | None = None
     """how many updates; not given: as the budget says"""
     life: int = 0
-    """train thinned sub-networks of so many updates; 0 for element-wise dropout"""
+    """train thinned sub-networks, each for so many updates and at most an epoch, which want a
+    smaller learning rate; 0 for element-wise dropout"""
     products: Literal["float32", "bfloat16"] = "float32"
     """to what the factors of a matrix product are rounded"""
     in_turn: bool = False
@@ -64,6 +65,7 @@ def launch(
     grid: Callable[[str], Sequence[Config]],
     run: Callable[..., dict[str, Any]],
     tried: Callable[[Config], Sequence[Config]],
+    check: Callable[[Config], None] = mlp_run.check,
 ) -> None:
     """The command of an experiment: make the runs of its grid that have no record, print them all.
 
@@ -78,11 +80,15 @@ def launch(
       grid: the name of a budget -> a config a row, whose updates and seeds do not matter.
       run: (config, folder for checkpoints) -> a result.
       tried: a config -> those that `--tune` compares.
+      check: raises ValueError for a config that cannot be run; all are checked before the first.
     """
     study = common.cli(Study, description, argv, module=f"experiments.{experiment}")
     with common.user_errors():
         lines, diverged = [], False
-        for config in planned(study, budgets[study.budget], grid(study.budget)):
+        configs_of_rows = planned(study, budgets[study.budget], grid(study.budget))
+        for config in configs_of_rows:
+            check(config)
+        for config in configs_of_rows:
             if study.tune:
                 configs = [
                     dataclasses.replace(c, validation=VALIDATION, seeds=study.seeds or 1)

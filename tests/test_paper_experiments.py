@@ -335,12 +335,68 @@ def test_initial_weights_have_their_deviations():
         assert abs(z) < 7  # false alarm: 1e-9 or less
 
 
-def test_a_run_that_cannot_be_thinned_says_so(small_images):
-    for fields in ({"noise": "gaussian"}, {"activation": "maxout"}):
-        with pytest.raises(ValueError, match=next(iter(fields.values()))):
-            mlp_run.run(mlp_run.Config(**fields, life=2, quick=True))
+def test_a_run_that_cannot_be_thinned_says_so_before_any_is_made(tmp_path, monkeypatch, capsys):
+    wrong = ({"noise": "gaussian"}, {"activation": "maxout"}, {"rate": 0.0}, {"hidden": (64, 71)})
+    for fields in wrong:
+        with pytest.raises(ValueError, match="cannot be thinned"):
+            mlp_run.check(mlp_run.Config(**fields, life=2))
+        mlp_run.check(mlp_run.Config(**fields))
     with pytest.raises(ValueError, match="two masks"):
-        past_the_paper.run(past_the_paper.Config(alpha=1.0, life=2, quick=True))
+        past_the_paper.check(past_the_paper.Config(alpha=1.0, life=2))
+    monkeypatch.setattr(mlp_run, "run", lambda *_: pytest.fail("a row was trained"))
+    rows = ["dropout_relu_3x1024", "standard_relu_3x1024"]
+    with pytest.raises(SystemExit) as stop:
+        mnist_table2.main(["--life", "10", "--out", str(tmp_path), "--rows", *rows])
+    assert stop.value.code == 2 and "standard_relu_3x1024 cannot" in capsys.readouterr().err
+
+
+def test_rows_of_deepnet_are_refused_at_a_length_that_is_not_theirs():
+    config = by_row(dataset_size_figure10, "cpu")["deepnet_dropout_100"]
+    dataset_size_figure10.check(dataclasses.replace(config, updates=20_000))
+    with pytest.raises(ValueError, match="--updates 20000"):
+        dataset_size_figure10.check(dataclasses.replace(config, updates=6_000))
+
+
+def test_the_rates_of_deepnet_s_weights_are_those_that_they_have(tmp_path):
+    write(tmp_path, dataset_size_figure10, "deepnet_dropout_100", [25.0])
+    found = {r["row"]: r for r in rows(paper_tables.dataset_size_figure10(tmp_path))}
+    settings = found["deepnet_dropout_100"]["settings"]
+    assert settings.startswith("lr 0.64/0.25/0.25/0.25, of biases 1, c 2.4/1.5/1.5/1.5")
+
+
+@pytest.mark.slow
+def test_how_a_run_is_asked_for_is_how_it_is_made(small_images, tmp_path, capsys):
+    """The flags reach the network, the loop and the record, which runs again."""
+    flags = ["--quick", "--seeds", "2", "--out", str(tmp_path), "--rows", "dropout_relu_3x1024"]
+    how = {"--life": "2", "--products": "bfloat16", "--in-turn": None}
+    finals = set()
+    for flag, value in [(None, None), *how.items()]:
+        more = [part for part in (flag, value) if part]
+        before = set(tmp_path.glob("mnist_table2/*.json"))
+        mnist_table2.main([*flags, *more])
+        (path,) = set(tmp_path.glob("mnist_table2/*.json")) - before
+        found = record.read(path)
+        if flag:
+            assert str(found.config[flag[2:].replace("-", "_")]) == (value or "True")
+        if flag != "--in-turn":  # which sums in another order at most
+            finals.add(str(found.by_epoch) + str(found.extra["evaluated_at"]) + str(found.final))
+    assert len(finals) == 3
+    with pytest.raises(SystemExit) as stop:
+        rerun.main([str(path)])
+    assert stop.value.code == 0
+
+
+def test_the_network_of_a_config_rounds_and_thins_as_it_says(monkeypatch):
+    def text(**fields):
+        config = mlp_run.Config(hidden=(32, 32), batch_size=4, **fields)
+        _, loop = mlp_run.loop_of(config, 8, 2)
+        data = {"train": (jnp.ones((8, 8)), jnp.zeros(8, int))}
+        state = jax.eval_shape(loop.init, jax.random.key(0), {}, data)
+        return str(jax.make_jaxpr(loop.epoch)(state, data))
+
+    assert "bf16[32,32]" not in text() and "f32[16,16]" not in text()
+    assert "bf16[32,32]" in text(products="bfloat16")
+    assert "f32[16,16]" in text(life=2)
 
 
 def test_how_a_run_was_made_is_in_its_record_where_it_is_not_the_usual_way():
@@ -615,10 +671,22 @@ def test_in_short_the_longest_run_stands_beside_what_was_published(tmp_path):
     write(tmp_path, pylearn2_recipe, "dropout_60k", [1.0, 1.2], updates=264_000)
     found = {r["row"]: r for r in rows(paper_tables.in_short(tmp_path))}
     assert found[row]["published %"] == "1.06" and found[row]["ours %"] == "1.20 ± 0.10"
-    assert found[row]["updates (of theirs)"] == "100 000 (10%)" and path.stem in found[row]["run"]
-    assert found["dropout_60k"]["updates (of theirs)"] == "264 000 (100%)"
+    assert found[row]["updates (of theirs)"] == "100 000 (10.0%)" and path.stem in found[row]["run"]
+    assert found["dropout_60k"]["updates (of theirs)"] == "264 000 (100.0%)"
     assert found["l2_l1"]["ours %"] == "not run"
     assert not [row for row in found if row.startswith("standard")]  # of which nothing is published
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])  # another name of the file, so another place of it
+def test_in_short_prefers_a_usual_run_to_another_of_its_length(tmp_path, seeds):
+    row = "dropout_relu_maxnorm_3x1024"
+    write(tmp_path, mnist_table2, row, [1.5] * seeds, life=3, products="bfloat16")
+    write(tmp_path, mnist_table2, row, [1.2])
+    found = {r["row"]: r for r in rows(paper_tables.in_short(tmp_path))}
+    assert found[row]["ours %"] == "1.20"
+    write(tmp_path, mnist_table2, row, [1.1], updates=200_000, products="bfloat16")
+    found = {r["row"]: r for r in rows(paper_tables.in_short(tmp_path))}
+    assert found[row]["updates (of theirs)"] == "200 000 (20.0%), bfloat16 products"
 
 
 def test_how_a_run_was_made_is_among_its_settings_and_arms_differ_in_dropout_alone(tmp_path):
@@ -869,7 +937,7 @@ def test_a_command_runs_its_rows_once(small_images, tmp_path, monkeypatch, modul
                 "extra": {"updates": 1}}  # fmt: skip
 
     monkeypatch.setattr(module, "run", run)
-    row = list(by_row(module, "cpu"))[-1]
+    row = list(by_row(module, "cpu"))[0]
     (found,) = launched(module, tmp_path, "--rows", row)
     assert is_of(found, module, row) and len(seen) == 1
     launched(module, tmp_path, "--rows", row)

@@ -44,8 +44,14 @@ def test_a_run_of_seeds_and_leading_axes_multiply_alike():
     order = 2 * len(w) * 2**-24 * np.max(np.abs(x) @ np.abs(w))  # of the sums: may differ
     deep = products.bfloat16(x.reshape(3, 4, 8), w, (((2,), (0,)), ((), ())))
     np.testing.assert_allclose(deep.reshape(12, 5), y, rtol=0, atol=order)
-    two = jax.vmap(lambda x: products.bfloat16(x, w, DIMENSIONS))(jnp.stack([x, 2 * x]))
-    np.testing.assert_allclose(two[1], 2 * y, rtol=0, atol=2 * order)
+
+    def gradient(x, w):
+        return jax.grad(lambda w: jnp.sum(products.bfloat16(x, w, DIMENSIONS) ** 2))(w)
+
+    two = jax.vmap(gradient)(jnp.stack([x, 2 * x]), jnp.stack([w, w]))
+    assert np.abs(two[0]).min() > 1e-3  # of what rounding 2 x y to 8 bits leaves
+    np.testing.assert_allclose(two[0], gradient(x, w), rtol=1e-5)
+    np.testing.assert_allclose(two[1], 4 * two[0], rtol=1e-5)  # a power of two: nothing is lost
 
 
 def test_another_product_is_refused():

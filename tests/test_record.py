@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import provenance, record
-from experiments.record import NOT_RECORDED
+from experiments import provenance, record, rerun
+from experiments.record import NOT_RECORDED, WHERE_SET
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,14 @@ class Config:
     rate: float = 0.1
     hidden: tuple[int, ...] = (8, 4)
     data_dir: Path | None = field(default=None, metadata=NOT_RECORDED)
+
+
+@dataclass(frozen=True)
+class Later(Config):
+    """The same experiment, after it has grown a setting."""
+
+    life: int = field(default=0, metadata=WHERE_SET)
+    layers: tuple[int, ...] | None = field(default=None, metadata=WHERE_SET)
 
 
 FINAL = {"test_error": [1.05, 1 / 3, float(np.float32(0.1))]}
@@ -45,6 +53,17 @@ def test_a_record_reads_back_as_it_was_written(tmp_path):
     assert back.extra == {"updates": 10, "note": "a, [b  c"}
     assert back.config == {"seeds": 3, "rate": 0.1, "hidden": [8, 4]}
     assert back.path == path
+
+
+def test_a_setting_that_came_later_leaves_old_records_the_runs_of_their_configs(tmp_path):
+    path = write(tmp_path)
+    assert record.find("fake", Later(), tmp_path).path == path
+    assert record.find("fake", Later(life=1), tmp_path) is None
+    later = write(tmp_path, Later(life=1, layers=(2, 3)))
+    found = record.find("fake", Later(life=1, layers=(2, 3)), tmp_path)
+    assert found.path == later and found.config["layers"] == [2, 3]
+    assert rerun.build_config(Later, found.config, None) == Later(life=1, layers=(2, 3))
+    assert rerun.build_config(Later, record.read(path).config, None) == Later()
 
 
 def test_arrays_of_numpy_and_jax_are_numbers(tmp_path):

@@ -224,7 +224,9 @@ def test_a_flax_model_of_stacked_layers():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("in_turn", [False, True])
-def test_runs_side_by_side(in_turn):
+def test_runs_side_by_side(in_turn, monkeypatch):
+    turns, one_after_another = [], jax.lax.map
+    monkeypatch.setattr(jax.lax, "map", lambda *a: turns.append(a) or one_after_another(*a))
     keys = jax.random.split(KEY, 3)
     hyper = {"learning_rate": jnp.array([0.125, 0.25, 0.5])}
     state = jax.vmap(LOOP.init, (0, 0, None))(keys, hyper, DATA)
@@ -233,6 +235,7 @@ def test_runs_side_by_side(in_turn):
     assert set(history.metrics) == names
     assert all(values.shape == (2, 3) for values in history.metrics.values())
     assert state.key.shape == (3,) and len(np.unique(history["loss"])) == 6
+    assert bool(turns) == in_turn
     for i, key in enumerate(keys):
         _, alone = run(key=key, learning_rate=hyper["learning_rate"][i], epochs=2)
         for name in names:  # half the digits: a batched product sums in another order
