@@ -343,7 +343,7 @@ def test_a_run_that_cannot_be_thinned_says_so_before_any_is_made(tmp_path, monke
         mlp_run.check(mlp_run.Config(**fields))
     with pytest.raises(ValueError, match="two masks"):
         past_the_paper.check(past_the_paper.Config(alpha=1.0, life=2))
-    monkeypatch.setattr(mlp_run, "run", lambda *_: pytest.fail("a row was trained"))
+    monkeypatch.setattr(mnist_table2, "run", lambda *_: pytest.fail("a row was trained"))
     rows = ["dropout_relu_3x1024", "standard_relu_3x1024"]
     with pytest.raises(SystemExit) as stop:
         mnist_table2.main(["--life", "10", "--out", str(tmp_path), "--rows", *rows])
