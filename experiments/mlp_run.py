@@ -21,6 +21,7 @@ from experiments import arms, common, mlp_parts
 from experiments.record import WHERE_SET
 
 QUICK_WIDTH, QUICK_CASES = 32, 2000
+CALL_UPDATES = 400  # of training sets so small that the host would spend its time on calls
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ class Config(common.Common):
     """to what the factors of a matrix product are rounded"""
     in_turn: bool = field(default=False, metadata=WHERE_SET)
     """the seeds take turns, an epoch each, in place of advancing together"""
+    tuned_at: int = field(default=0, metadata=WHERE_SET)
+    """after how many updates its settings were the best on validation data; 0: after as many"""
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -123,7 +126,10 @@ def trained(
     epochs = max(1, round(config.updates / per_epoch))
     if config.quick:
         epochs = min(2, epochs)
+    every = max(1, epochs // config.evaluations)
+    passes = passes_of_a_call(epochs, every, per_epoch)
     build, loop = loop_of(config, splits["train"][0].shape[1], epochs * per_epoch, loss)
+    loop = in_passes(loop, passes) if passes > 1 else loop
     keys, hyper = arms.keys_of(config.seeds), {}
     if config.training_cases:
         hyper = {"rows": jax.vmap(functools.partial(some_rows, splits["train"], cases))(keys)}
@@ -133,9 +139,9 @@ def trained(
         loop,
         state,
         splits,
-        epochs=epochs,
+        epochs=epochs // passes,
         evaluate=(held_out,),
-        evaluate_every=max(1, epochs // config.evaluations),
+        evaluate_every=every // passes,
         checkpoint_dir=checkpoint_dir,
         label=config.row,
         in_turn=config.in_turn,
@@ -146,7 +152,7 @@ def trained(
     found["extra"] = {
         "updates": int(state.step[0]),
         "epoch_chosen": "last",
-        "evaluated_at": history.epochs * per_epoch,
+        "evaluated_at": history.epochs * passes * per_epoch,
         "seconds": history.seconds,
     }
 
@@ -223,6 +229,22 @@ def loop_of(
         thin=dj.Thin(steps=config.life) if config.life else None,
     )
     return build, loop
+
+
+def passes_of_a_call(epochs: int, every: int, per_epoch: int) -> int:
+    """How many epochs one call of the program holds: evaluations still fall between calls."""
+    most = max(1, CALL_UPDATES // per_epoch)
+    return max(n for n in range(1, most + 1) if epochs % n == every % n == 0)
+
+
+def in_passes(loop: train.Loop, passes: int) -> train.Loop:
+    """The loop whose epoch is so many of `loop`'s."""
+
+    def epoch(state, data):
+        state, losses = jax.lax.scan(lambda s, _: loop.epoch(s, data), state, length=passes)
+        return state, losses.reshape(-1)
+
+    return loop._replace(epoch=epoch)
 
 
 def some_rows(split: train.Split, cases: int, key: Array) -> Array:

@@ -102,7 +102,9 @@ def selection(r: Record, every: Sequence[Record]) -> str:
     compared = trials.trials_of(before, r.config)
     settings = trials.different(compared)
     if settings > 1 and trials.best(compared) == trials.tuned(r.config):
-        return f"best of {settings} on validation"
+        at = r.config.get("tuned_at")
+        shorter = f", after {grouped(at)} updates" if at else ""
+        return f"best of {settings} on validation{shorter}"
     return "set beforehand"
 
 
@@ -185,4 +187,8 @@ def network(r: Record) -> str:
 
 
 def updates(r: Record) -> str:
-    return f"{r.extra['updates']:,}".replace(",", " ")
+    return grouped(r.extra["updates"])
+
+
+def grouped(number: int) -> str:
+    return f"{number:,}".replace(",", " ")

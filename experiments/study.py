@@ -50,6 +50,9 @@ class Study(common.Common):
     """to what the factors of a matrix product are rounded"""
     in_turn: bool = False
     """the seeds take turns, an epoch each: faster on a CPU whose caches one network fills"""
+    tuned_at: int = 0
+    """take the settings that --tune --updates N found the best; 0: those found at as many updates
+    as the run's"""
     tune: bool = False
     """compare settings on the last 10 000 training images, with one seed; leave the test set be"""
     resume: bool = field(default=True, metadata=record.NOT_RECORDED)
@@ -84,6 +87,8 @@ def launch(
     """
     study = common.cli(Study, description, argv, module=f"experiments.{experiment}")
     with common.user_errors():
+        if study.tune and study.tuned_at:
+            raise ValueError("--tuned-at is for the run after --tune; leave out one of the two")
         lines, diverged = [], False
         configs_of_rows = planned(study, budgets[study.budget], grid(study.budget))
         for config in configs_of_rows:
@@ -156,6 +161,7 @@ def planned(study: Study, budget: Budget, grid: Sequence[Config]) -> list[Config
             life=study.life,
             products=study.products,
             in_turn=study.in_turn,
+            tuned_at=study.tuned_at,
             quick=study.quick,
             data_dir=study.data_dir,
             out=study.out,
@@ -184,6 +190,11 @@ def chosen(experiment: str, config: Config) -> Config:
     """The config with the settings of its best trial on validation data, if it has any."""
     found = trials_of(experiment, config)
     if not found:
+        if config.tuned_at:
+            raise ValueError(
+                f"{config.row} has no trials of {config.tuned_at} updates under {config.out}; make "
+                f"them with --tune --updates {config.tuned_at}"
+            )
         return config
     settings = trials.best(found)
     return dataclasses.replace(

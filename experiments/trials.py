@@ -16,14 +16,17 @@ TUNED = ("learning_rate", "max_norm", "l2", "l1", "kl_sparsity", "alpha")
 
 
 def trials_of(records: Sequence[Record], config: Mapping[str, Any]) -> list[Record]:
-    """The runs on validation data that differ from a config in nothing but what may be tuned."""
+    """The runs on validation data that differ from a config in nothing but what may be tuned, and
+    in how many updates they made, where it says at which its settings were chosen."""
+    if config.get("tuned_at"):
+        config = {**config, "updates": config["tuned_at"], "budget": "own"}
     of_trials = [r for r in record.newest(records) if r.config.get("validation")]
     return [r for r in of_trials if fixed(r.config) == fixed(config)]
 
 
 def fixed(config: Mapping[str, Any]) -> str:
     """What a run and its trials have in common, as text."""
-    left_out = (*TUNED, "validation", "seeds", "in_turn")
+    left_out = (*TUNED, "tuned_at", "validation", "seeds", "in_turn")
     return json.dumps({k: v for k, v in config.items() if k not in left_out}, sort_keys=True)
 
 

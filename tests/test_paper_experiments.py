@@ -499,6 +499,35 @@ def test_own_rows_are_all_that_a_run_sees():
         assert found["train"][1].tolist() == [4, 1] and len(found["test"][1]) == 6
 
 
+@pytest.mark.slow
+def test_epochs_that_share_a_call_change_nothing(small_images, monkeypatch):
+    config = mlp_run.Config(
+        seeds=2, hidden=(8,), training_cases=100, batch_size=50, updates=24, evaluations=3
+    )
+    together = mlp_run.run(config)
+    monkeypatch.setattr(mlp_run, "CALL_UPDATES", 1)
+    calls = []
+    monkeypatch.setattr(mlp_run, "in_passes", lambda *a: calls.append(a))
+    apart = mlp_run.run(config)
+    assert not calls
+    assert together["extra"]["evaluated_at"].tolist() == [8, 16, 24]
+    for part in ("final", "by_epoch"):
+        for name, values in apart[part].items():
+            np.testing.assert_array_equal(together[part][name], values, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "per_epoch", "passes"),
+    [(1_000_000, 50_000, 1, 400), (12, 4, 2, 4), (100, 5, 600, 1), (7, 7, 1, 7), (21, 4, 1, 1)],
+)
+def test_a_call_holds_few_updates_and_evaluations_fall_between_calls(
+    epochs, every, per_epoch, passes
+):
+    assert mlp_run.passes_of_a_call(epochs, every, per_epoch) == passes
+    assert epochs % passes == every % passes == 0
+    assert passes == 1 or passes * per_epoch <= mlp_run.CALL_UPDATES
+
+
 # Advice.
 
 CLEAR = {0.0: [5.0, 5.2], 0.5: [3.0, 3.2], 0.8: [7.0, 7.2]}
@@ -564,11 +593,14 @@ def test_advice_needs_all_classes_in_training_and_two_seeds(tmp_path):
 # Choice on validation data, tables and figures, on made-up records.
 
 
-def write(folder, module, row, errors, *, budget="paper", updates=100_000, extra=None, **fields):
-    """A record of a row, as if it had been run."""
+def write(
+    folder, module, row, errors, *, budget="paper", own=False, updates=100_000, extra=None, **fields
+):
+    """A record of a row, as if it had been run; `own`: at a length that is not the budget's."""
     config = by_row(module, budget)[row]
+    named = "own" if own else budget
     config = dataclasses.replace(
-        config, budget=budget, updates=updates, seeds=len(errors), out=folder, **fields
+        config, budget=named, updates=updates, seeds=len(errors), out=folder, **fields
     )
     held_out = "val_error" if config.validation else "test_error"
     final = {held_out: errors, "train_error": [0.1] * len(errors), **(extra or {}).pop("final", {})}
@@ -609,6 +641,26 @@ def test_a_row_takes_the_best_of_its_own_trials(tmp_path):
     chosen = study.chosen("mnist_table2", config)
     assert (chosen.learning_rate, chosen.max_norm) == (0.05, (3.2, 2, 2, 2))
     assert dataclasses.replace(chosen, learning_rate=0.1, max_norm=config.max_norm) == config
+
+
+def test_settings_may_come_from_shorter_trials_and_the_table_says_so(tmp_path, capsys):
+    row = "dropout_relu_maxnorm_3x1024"
+    config = dataclasses.replace(
+        by_row(mnist_table2)[row], budget="paper", updates=900, tuned_at=7, out=tmp_path
+    )
+    with pytest.raises(ValueError, match="--tune --updates 7"):
+        study.chosen("mnist_table2", config)
+    for rate, error in ((0.05, 1.3), (0.2, 1.1)):
+        more = dict(updates=7, validation=10_000, own=True, learning_rate=rate)
+        write(tmp_path, mnist_table2, row, [error], **more)
+    write(tmp_path, mnist_table2, row, [0.1], learning_rate=0.4, updates=900, validation=10_000)
+    assert study.chosen("mnist_table2", config).learning_rate == 0.2
+    write(tmp_path, mnist_table2, row, [1.2], learning_rate=0.2, updates=900, tuned_at=7)
+    (found,) = (r for r in rows(paper_tables.mnist_table2(tmp_path)) if r["row"] == row)
+    assert found["settings"].endswith("; best of 2 on validation, after 7 updates")
+    with pytest.raises(SystemExit):
+        launched(mnist_table2, tmp_path, "--tune", "--tuned-at", "7")
+    assert "leave out one of the two" in capsys.readouterr().err
 
 
 def test_flags_go_before_the_budget_and_an_unknown_row_is_named(tmp_path):
