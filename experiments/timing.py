@@ -74,11 +74,18 @@ def copies(x: jax.Array) -> Program:
 def check_normal(values: Any) -> None:
     """Raise unless all values are 0 or normal numbers: others are slower on some machines."""
     for leaf in jax.tree.leaves(values):
-        if jnp.issubdtype(leaf.dtype, jnp.floating):
-            size = np.abs(np.asarray(leaf, np.float32))
-            normal = (size >= np.finfo(np.float32).tiny) & (size < np.inf)
-            if not np.all(normal | (size == 0)):
-                raise ArithmeticError("a chain has left the normal numbers: its times mean nothing")
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and not _all_normal(leaf):
+            raise ArithmeticError("a chain has left the normal numbers: its times mean nothing")
+
+
+@jax.jit
+def _all_normal(x: jax.Array) -> jax.Array:
+    """On the device, and of the bits: arithmetic may take a number that is not normal for 0."""
+    kind = jnp.finfo(x.dtype)
+    bits = lax.bitcast_convert_type(x, f"uint{kind.bits}")
+    mantissa = bits & (2**kind.nmant - 1)
+    exponent = bits >> kind.nmant & (2**kind.nexp - 1)
+    return jnp.all(jnp.where(exponent == 0, mantissa == 0, exponent < 2**kind.nexp - 1))
 
 
 def measure(

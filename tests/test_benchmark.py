@@ -94,12 +94,13 @@ def test_a_chain_applies_the_step_as_often_as_told_and_no_key_returns():
     assert not x.is_deleted(), "the chain consumed an array that others start from"
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e-40])
-def test_a_chain_that_leaves_the_normal_numbers_is_an_error(value):
+def test_a_chain_that_leaves_the_normal_numbers_is_an_error(value, dtype):
     values = {"x": jnp.array([0.0, 1.0]), "labels": jnp.array([0])}
     timing.check_normal(values)
     with pytest.raises(ArithmeticError, match="normal"):
-        timing.check_normal({**values, "y": np.array([1.0, value], np.float32)})
+        timing.check_normal({**values, "y": np.array([1.0, value]).astype(dtype)})
 
 
 class Clock:
