@@ -5,11 +5,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.benchmark_rows import (
+    FLAX,
+    FLOORS,
+    OURS,
+    Row,
+    aim,
+    chained,
+    joined,
+    one,
+    pair,
+    unique,
+)
 from experiments.markdown import NOT_RUN, folded, markdown
-
-OURS, OURS_KEY, FLAX = "dropout_jax", "dropout_jax residual=key", "flax.nnx"
-FLOORS = ("x * c", "no dropout")
-Row = Mapping[str, Any]
 
 # What was aimed at on two CPU cores: times the floor, and times faster than flax.nnx, at rates 0.5
 # and 0.2.
@@ -50,46 +58,46 @@ def masks(rows: list[Row]) -> str:
     header = ["forward", "× time of `x * c`, rate 0.5 / 0.2", "aim",
               "× faster than flax.nnx, rate 0.5 / 0.2", "aim"]  # fmt: skip
     body = []
-    for shape, dtype in _unique((row["shape"], row["dtype"]) for row in rows):
-        found = [_one(rows, OURS, shape, dtype, rate) for rate in (0.5, 0.2)]
+    for shape, dtype in unique((row["shape"], row["dtype"]) for row in rows):
+        found = [one(rows, OURS, shape, dtype, rate) for rate in (0.5, 0.2)]
         if None in found:
             continue
-        floor, faster = AIMS.get((_joined(shape), dtype), (None, None))
+        floor, faster = AIMS.get((joined(shape), dtype), (None, None))
         body.append([
-            f"{_joined(shape)} {dtype}",
-            _pair(found, "ratio_to_floor"), _aim("≤", floor),
-            _pair(found, "speedup_over_flax_nnx"), _aim("≥", faster),
+            f"{joined(shape)} {dtype}",
+            pair(found, "ratio_to_floor"), aim("≤", floor),
+            pair(found, "speedup_over_flax_nnx"), aim("≥", faster),
         ])  # fmt: skip
     return f"{markdown(header, body)}\n\n{libraries(rows)}"
 
 
 def libraries(rows: list[Row]) -> str:
     """Each library at each rate: times the floor, for the middle size in float32."""
-    shapes = _unique(row["shape"] for row in rows)
+    shapes = unique(row["shape"] for row in rows)
     shape = shapes[len(shapes) // 2]
-    chosen = [r for r in rows if r["shape"] == shape and r["dtype"] == "float32" and _chained(r)]
-    rates = _unique(row["rate"] for row in chosen)
-    names = [name for name in _unique(row["library"] for row in chosen) if name not in FLOORS]
+    chosen = [r for r in rows if r["shape"] == shape and r["dtype"] == "float32" and chained(r)]
+    rates = unique(row["rate"] for row in chosen)
+    names = [name for name in unique(row["library"] for row in chosen) if name not in FLOORS]
     body = [
-        [name, *(f"{_one(rows, name, shape, 'float32', r)['ratio_to_floor']:.1f}" for r in rates)]
+        [name, *(f"{one(rows, name, shape, 'float32', r)['ratio_to_floor']:.1f}" for r in rates)]
         for name in names
     ]
-    title = f"× time of `x * c`, {_joined(shape)} float32"
+    title = f"× time of `x * c`, {joined(shape)} float32"
     return markdown([title, *(f"rate {rate:g}" for rate in rates)], body)
 
 
 def grad(rows: list[Row]) -> str:
     """Forward and backward: how much faster than Flax, and what is kept in between."""
-    names = [name for name in _unique(row["library"] for row in rows) if name not in FLOORS]
+    names = [name for name in unique(row["library"] for row in rows) if name not in FLOORS]
     header = ["forward + backward: × faster than flax.nnx, rate 0.5 / 0.2 "
               f"(aim ≥ {AIM_BACKWARD})", *names]  # fmt: skip
     body = []
-    for shape, dtype in _unique((row["shape"], row["dtype"]) for row in rows):
+    for shape, dtype in unique((row["shape"], row["dtype"]) for row in rows):
         cells = []
         for name in names:
-            found = [_one(rows, name, shape, dtype, rate) for rate in (0.5, 0.2)]
-            cells.append("–" if None in found else _pair(found, "speedup_over_flax_nnx"))
-        body.append([f"{_joined(shape)} {dtype}", *cells])
+            found = [one(rows, name, shape, dtype, rate) for rate in (0.5, 0.2)]
+            cells.append("–" if None in found else pair(found, "speedup_over_flax_nnx"))
+        body.append([f"{joined(shape)} {dtype}", *cells])
     bits = []
     for name in names:
         kept = [r["residual_bits"] for r in rows if r["library"] == name]
@@ -119,7 +127,7 @@ def thin(rows: list[Row]) -> str:
     header = ["hidden layers, batch", "× time without dropout: element-wise", "flax.nnx", "thinned",
               "aim", "× arithmetic", "× flax.nnx (aim ≤ 0.33)", "× peak memory"]  # fmt: skip
     body = []
-    cases = _unique((r["shape"], r["updates"]) for r in rows if r["library"] == THINNED)
+    cases = unique((r["shape"], r["updates"]) for r in rows if r["library"] == THINNED)
     for shape, updates in cases:
         case = [r for r in rows if (r["shape"], r["updates"]) == (shape, updates)]
         found = {r["library"]: r for r in case}
@@ -155,7 +163,7 @@ def lives(rows: list[Row]) -> str:
 
 def family(rows: list[Row]) -> str:
     """Every member beside dropout with as many decisions, and beside Gaussian numbers."""
-    dtypes = _unique(row["dtype"] for row in rows)
+    dtypes = unique(row["dtype"] for row in rows)
     header = [
         f"member, {rows[0]['rate']:g} dropped", "array",
         *(f"× dropout, {dtype}" for dtype in dtypes),
@@ -163,11 +171,11 @@ def family(rows: list[Row]) -> str:
     ]  # fmt: skip
     body = []
     members = [row for row in rows if row["library"] not in FAMILY_FLOORS]
-    for name in _unique(row["library"] for row in members):
+    for name in unique(row["library"] for row in members):
         found = [row for row in members if row["library"] == name]
         by_dtype = {row["dtype"]: row for row in found}
         body.append([
-            name, _joined(found[0]["shape"]),
+            name, joined(found[0]["shape"]),
             *(_times(by_dtype, dtype, "ratio_to_floor") for dtype in dtypes),
             *(_times(by_dtype, dtype, "ratio_to_normal") for dtype in dtypes),
         ])  # fmt: skip
@@ -242,36 +250,3 @@ SUITES: dict[str, Callable[[list[Row]], str]] = {
     "family": family,
     "transformer": transformer,
 }
-
-
-def _one(rows, library, shape, dtype, rate):
-    found = [
-        row
-        for row in rows
-        if (row["library"], row["shape"], row["dtype"], row["rate"])
-        == (library, shape, dtype, rate)
-        and _chained(row)
-    ]
-    return found[0] if found else None
-
-
-def _chained(row):
-    return row["mode"] == "chained"
-
-
-def _pair(found, column):
-    return " / ".join(
-        f"{row[column]:.2f}" if row[column] < 10 else f"{row[column]:.0f}" for row in found
-    )
-
-
-def _aim(sign, values):
-    return "–" if values is None else " / ".join(f"{sign} {value:g}" for value in values)
-
-
-def _joined(shape):
-    return "x".join(map(str, shape))
-
-
-def _unique(values):
-    return [json.loads(text) for text in dict.fromkeys(json.dumps(value) for value in values)]

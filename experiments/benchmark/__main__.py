@@ -62,8 +62,7 @@ def main(argv: list[str] | None = None) -> None:
             "quick": config.quick,
             "missing": missing,
         }
-        report.write(suite, rows, source, out)
-        print(f"written: {suite}.json")
+        print(f"written: {report.write(suite, rows, source, out)}.json")
 
 
 def make_plan(config: Config) -> suites.Plan:

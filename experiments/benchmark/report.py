@@ -50,19 +50,23 @@ def _joined(mark, values):
     return mark.join(map(str, values if isinstance(values, (list, tuple)) else [values]))
 
 
-def write(suite: str, rows: Sequence[Row], provenance: dict[str, Any], out: Path) -> None:
+def write(suite: str, rows: Sequence[Row], provenance: dict[str, Any], out: Path) -> str:
     """Write `out`/<suite>.json, strict JSON with a line a row, and <suite>.png beside it.
 
-    Only where libraries are compared: thinned training is drawn beside its errors, by the study,
-    and the family's members have other floors.
+    The picture only where libraries are compared: thinned training is drawn beside its errors, by
+    the study, and the family's members have other floors. What a GPU measured is <suite>_gpu: it
+    does not take the place of a CPU's. Returns the name.
     """
+    platform = provenance["device"]["platform"]
+    name = suite if platform == "cpu" else f"{suite}_{platform}"
     out.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(_rounded(row), allow_nan=False) for row in rows)
     head = json.dumps({"suite": suite, "provenance": provenance}, allow_nan=False, indent=1)
     text = head.removesuffix("\n}") + f',\n "rows": [\n{lines}\n]\n}}\n'
-    (out / f"{suite}.json").write_text(text, encoding="utf-8")
+    (out / f"{name}.json").write_text(text, encoding="utf-8")
     if suite in ("masks", "grad", "train_step"):
-        picture(rows).savefig(out / f"{suite}.png", dpi=110)
+        picture(rows).savefig(out / f"{name}.png", dpi=110)
+    return name
 
 
 def _rounded(row):
