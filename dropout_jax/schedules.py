@@ -82,6 +82,29 @@ def linear_ramp(start: float, stop: float, steps: int) -> Schedule:
     return schedule
 
 
+def exponential_ramp(start: float, stop: float, steps: int) -> Schedule:
+    r"""From `start` towards `stop`, of whose distance it makes all but 1 / e in `steps` updates.
+
+    $$m_t = m_\infty - (m_\infty - m_0)\,e^{-t / T}.$$
+
+    Args:
+      start, stop: m_0 and m_infinity.
+      steps: T, in updates.
+
+    Returns:
+      A function of the step.
+
+    Example:
+      >>> from dropout_jax import schedules
+      >>> round(float(schedules.exponential_ramp(0.5, 0.99, 100)(100)), 3)
+      0.81
+
+    Source: the authors' deepnet code for Srivastava et al. 2014, `parameter.py`, since May 2013;
+    before, its momentum rose as `linear_ramp` does.
+    """
+    return lambda step: stop - (stop - start) * jnp.exp(-step / steps)
+
+
 class MomentumState(NamedTuple):
     step: Array
     velocity: optax.Updates

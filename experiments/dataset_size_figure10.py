@@ -68,12 +68,17 @@ def grid(budget: str) -> list[Config]:
             found.append(study.settled(config, budget))
             if cases in (100, 1000):
                 hot.append(dataclasses.replace(found[-1], row=f"hot_{config.row}", **HOT))
-            deepnet.append(as_in_deepnet(config, DEEPNET_UPDATES[budget]))
+            deepnet += [
+                as_in_deepnet(config, DEEPNET_UPDATES[budget], ramp)
+                for ramp in ("linear", "exponential")
+            ]
     return found + hot + deepnet
 
 
-def as_in_deepnet(config: Config, updates: int) -> Config:
+def as_in_deepnet(config: Config, updates: int, ramp: str) -> Config:
     """The settings of the authors' file for this net, in so many updates of its million.
+
+    Its momentum rose in a line in their code of December 2012, and since May 2013 by all but 1 / e.
 
     They are of the paper's convention: each layer's are mapped. `inverse_time` halves the learning
     rate in a hundredth of the run, as theirs does in 10 000 updates.
@@ -88,7 +93,7 @@ def as_in_deepnet(config: Config, updates: int) -> Config:
     ours = list(map(dj.to_scaled_convention, theirs, keeps))
     return dataclasses.replace(
         config,
-        row=f"deepnet_{config.row}",
+        row=f"{'deepnet' if ramp == 'linear' else 'deepnet_exp'}_{config.row}",
         learning_rate=1.0,
         weight_factors=tuple(layer["learning_rate"] for layer in ours),
         decay="inverse_time",
@@ -96,6 +101,7 @@ def as_in_deepnet(config: Config, updates: int) -> Config:
         momentum_start=0.5,
         momentum=0.99,
         momentum_updates=updates // 10,
+        momentum_ramp=ramp,
         max_norm=tuple(layer["max_norm"] for layer in ours),
         init_deviations=tuple(layer["init_scale"] for layer in ours),
     )

@@ -64,7 +64,7 @@ class Config(common.Common):
     """updates in which the learning rate rises from 0"""
     momentum: float = 0.9
     momentum_start: float | None = None
-    """from where momentum rises in a line over momentum_updates"""
+    """from where momentum rises over momentum_updates"""
     momentum_updates: int = 1
     batch_size: int = 100
     updates: int = 60_000
@@ -85,6 +85,8 @@ class Config(common.Common):
     """to what the factors of a matrix product are rounded"""
     in_turn: bool = field(default=False, metadata=WHERE_SET)
     """the seeds take turns, an epoch each, in place of advancing together"""
+    momentum_ramp: Literal["linear", "exponential"] = field(default="linear", metadata=WHERE_SET)
+    """in a line to the end of them, or by all but 1 / e"""
     tuned_at: int = field(default=0, metadata=WHERE_SET)
     """after how many updates its settings were the best on validation data; 0: after as many"""
 
@@ -202,7 +204,8 @@ def loop_of(
     def optimizer(hyper):
         momentum = config.momentum
         if config.momentum_start is not None:
-            momentum = schedules.linear_ramp(
+            ramp = {"linear": schedules.linear_ramp, "exponential": schedules.exponential_ramp}
+            momentum = ramp[config.momentum_ramp](
                 config.momentum_start, config.momentum, config.momentum_updates
             )
         return mlp_parts.optimizer(

@@ -109,11 +109,13 @@ def figure_10(records: Sequence[Record], figure: Figure) -> None:
             group.sort(key=lambda r: r.config["training_cases"])
             bars(axis, group, "training_cases", "test_error", style, f"{arm}, {label}",
                  color=colour, ms=size)  # fmt: skip
-    deepnet = [r for r in records if r.config["row"].startswith("deepnet_dropout")]
-    for label, group in by_budget(deepnet):
-        group.sort(key=lambda r: r.config["training_cases"])
-        bars(axis, group, "training_cases", "test_error", "v-.", color="C2", ms=6,
-             label=f"dropout, deepnet's settings, {label}")  # fmt: skip
+    for name, colour in (("deepnet_dropout", "C2"), ("deepnet_exp_dropout", "C5")):
+        deepnet = [r for r in records if r.config["row"].startswith(name)]
+        for label, group in by_budget(deepnet):
+            group.sort(key=lambda r: r.config["training_cases"])
+            how = "its later ramp" if "exp" in name else "its first ramp"
+            bars(axis, group, "training_cases", "test_error", "v-.", color=colour, ms=6,
+                 label=f"dropout, deepnet's settings, {how}, {label}")  # fmt: skip
     axis.set(xscale="log", yscale="log", xlabel="training images", ylabel="test error %")
     figure.legend(frameon=False, fontsize="small", loc="outside right center")
 

@@ -82,7 +82,8 @@ def settings(r: Record) -> str:
         found.append(f"of biases {config['learning_rate']:g}")
     if config["max_norm"]:
         found.append("c " + "/".join(f"{c:g}" for c in config["max_norm"]))
-    found.append("momentum " + " to ".join(f"{v:g}" for v in momentum))
+    curved = " exponentially" if config.get("momentum_ramp") == "exponential" else ""
+    found.append("momentum " + " to ".join(f"{v:g}" for v in momentum) + curved)
     names = {"l2": "L2", "l1": "L1", "kl_sparsity": "KL", "alpha": "alpha"}
     found += [f"{name} {config[field]:g}" for field, name in names.items() if config.get(field)]
     if config.get("init_deviations"):

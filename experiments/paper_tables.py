@@ -138,7 +138,7 @@ def as_in_deepnet(records: Sequence[Record]) -> list[str]:
     for row, r in longest.items():
         cases = r.config["training_cases"]
         standard = longest.get(f"standard_{cases}")
-        if row != f"deepnet_dropout_{cases}" or standard is None:
+        if not row.startswith("deepnet") or "dropout" not in row or standard is None:
             continue
         pairs = zip(r.final["test_error"], standard.final["test_error"], strict=False)
         more = [a - b for a, b in pairs]

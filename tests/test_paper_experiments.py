@@ -209,6 +209,9 @@ def test_the_rows_of_deepnet_have_its_settings_in_the_scaled_convention():
     )
     assert at(0) == 1 and at(10_000) == pytest.approx(0.5) and at(90_000) == pytest.approx(0.1)
     assert (config.momentum_start, config.momentum, config.momentum_updates) == (0.5, 0.99, 100_000)
+    curved = found["deepnet_exp_dropout_100"]
+    assert (curved.momentum_ramp, config.momentum_ramp) == ("exponential", "linear")
+    assert dataclasses.replace(curved, momentum_ramp="linear", row=config.row) == config
     assert plain.max_norm == (3, 3, 3, 3) and plain.weight_factors == (1, 1, 1, 1)
     of_arm = ("row", "rate", "input_rate", "max_norm", "weight_factors", "init_deviations")
     assert dataclasses.replace(plain, **{name: getattr(config, name) for name in of_arm}) == config
@@ -218,7 +221,9 @@ def test_the_rows_of_deepnet_have_its_settings_in_the_scaled_convention():
 def test_settings_of_both_conventions_follow_one_trajectory(kept):
     """Deepnet's rows, beside a net that is not scaled in training, with deepnet's own numbers."""
     config = dataset_size_figure10.as_in_deepnet(
-        mlp_run.Config(hidden=(8,), input_rate=1 - kept[0], rate=1 - kept[1], updates=10), 20
+        mlp_run.Config(hidden=(8,), input_rate=1 - kept[0], rate=1 - kept[1], updates=10),
+        20,
+        "linear",
     )
     key = jax.random.key(0)
     x, y = jax.random.uniform(key, (32, 5)), jnp.arange(32) % 10
@@ -362,6 +367,10 @@ def test_the_rates_of_deepnet_s_weights_are_those_that_they_have(tmp_path):
     found = {r["row"]: r for r in rows(paper_tables.dataset_size_figure10(tmp_path))}
     settings = found["deepnet_dropout_100"]["settings"]
     assert settings.startswith("lr 0.64/0.25/0.25/0.25, of biases 1, c 2.4/1.5/1.5/1.5")
+    assert "momentum 0.5 to 0.99, initial" in settings
+    write(tmp_path, dataset_size_figure10, "deepnet_exp_dropout_100", [25.0])
+    found = {r["row"]: r for r in rows(paper_tables.dataset_size_figure10(tmp_path))}
+    assert "0.99 exponentially, initial" in found["deepnet_exp_dropout_100"]["settings"]
 
 
 @pytest.mark.slow

@@ -62,6 +62,16 @@ def test_a_traced_step_does_not_retrace(name):
     assert len(traces) == 1
 
 
+@pytest.mark.parametrize("wrap", [float, jnp.float32, np.float32])
+def test_an_exponential_ramp_makes_all_but_1_in_e_of_the_way(wrap):
+    ramp = schedules.exponential_ramp(0.5, 0.99, 1000)
+    for step, left in ((0, 1), (1000, 1 / np.e), (2000, np.exp(-2)), (10**6, 0)):
+        # float32 exp is good to a few units in its last place.
+        np.testing.assert_allclose(ramp(wrap(step)), 0.99 - 0.49 * left, rtol=1e-6)
+    falling = schedules.exponential_ramp(1.0, 0.5, 10)
+    assert falling(0) == 1 and falling(10) == pytest.approx(0.5 + 0.5 / np.e)
+
+
 def test_hinton_settings_end_where_the_paper_says():
     ramp = jax.jit(schedules.linear_ramp(0.5, 0.99, 500 * 600))
     assert ramp(0) == 0.5 and ramp(500 * 600) == ramp(10**6) == np.float32(0.99)
