@@ -44,6 +44,7 @@ __getattr__, _lazy_names, _ = lazy_loader.attach(
     submodules=[
         "checkpoint",
         "data",
+        "kernel",
         "layers",
         "linen",
         "losses",

@@ -10,6 +10,7 @@ k (9 to 15) keeps their correlation under 2^-14 at every rate.
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -51,7 +52,7 @@ def layout(shape: tuple[int, ...]) -> Layout:
 
 
 @jax.jit  # traced once a shape, however many words a fold draws
-def threefry(key_data: Array, high: Array, low: Array) -> tuple[Array, Array]:
+def threefry(key_data: Sequence[Array], high: Array, low: Array) -> tuple[Array, Array]:
     """Threefry-2x32 with 20 rounds, two words a counter (Salmon et al. 2011, section 3).
 
     Written out in jnp, unlike `jax.extend.random.threefry_2x32`, so that XLA fuses it.
@@ -81,16 +82,20 @@ def _counter(shape: tuple[int, ...]) -> Array:
     return index
 
 
+def threefry_source(key_data: Sequence[Array], counter: Array) -> Callable[[int], Array]:
+    """position -> the random words of a counter."""
+
+    @functools.cache
+    def pair(index):
+        return threefry(key_data, jnp.full_like(counter, _DOMAIN + index), counter)
+
+    return lambda position: pair(position // 2)[position % 2]
+
+
 def _word_source(key: Key, shape: tuple[int, ...]):
     """position -> an array of random words; positions 2i and 2i + 1 share one hash."""
     if jax.random.key_impl(key) == "threefry2x32":
-        data, low = jax.random.key_data(key), _counter(shape)
-
-        @functools.cache
-        def pair(index):
-            return threefry(data, jnp.full_like(low, _DOMAIN + index), low)
-
-        return lambda position: pair(position // 2)[position % 2]
+        return threefry_source(jax.random.key_data(key), _counter(shape))
     return lambda position: jax.random.bits(
         jax.random.fold_in(key, _DOMAIN + position), shape, jnp.uint32
     )
@@ -110,7 +115,7 @@ def depth(rate):
     return k, scale
 
 
-def _fold_static(word, rate: np.float32) -> Array:
+def fold_static(word, rate: np.float32) -> Array:
     """The fold for a known rate: words that cannot change the outcome are not drawn."""
     k, scale = depth(rate)
     threshold, rest = divmod(float(rate) * float(scale), 1)
@@ -228,7 +233,7 @@ def keep_words(key: Key, rate: Rate, shape: tuple[int, ...]) -> Array:
         if rate in (0, 1):
             return jnp.full(words, _ALL if rate == 0 else 0, jnp.uint32)
         return materialised(
-            lambda: ~_fold_static(_word_source(key, words), rate), words, jax.random.key_data(key)
+            lambda: ~fold_static(_word_source(key, words), rate), words, jax.random.key_data(key)
         )
     rate = _rate_of_lanes(jnp.asarray(rate, jnp.float32), shape)
     draw = _fold_traced if rate.shape[-1] == 1 else _compare_lanes

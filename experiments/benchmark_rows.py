@@ -10,19 +10,19 @@ Row = Mapping[str, Any]
 
 
 def one(rows, library, shape, dtype, rate):
-    """The chained row of one library and case; None where there is none."""
+    """The row of one library and case, of many calls at a time; None where there is none."""
     found = [
         row
         for row in rows
         if (row["library"], row["shape"], row["dtype"], row["rate"])
         == (library, shape, dtype, rate)
-        and chained(row)
+        and repeated(row)
     ]
     return found[0] if found else None
 
 
-def chained(row):
-    return row["mode"] == "chained"
+def repeated(row):
+    return row["mode"] != "single_call"
 
 
 def pair(found, column):

@@ -11,10 +11,10 @@ from experiments.benchmark_rows import (
     OURS,
     Row,
     aim,
-    chained,
     joined,
     one,
     pair,
+    repeated,
     unique,
 )
 from experiments.markdown import NOT_RUN, folded, markdown
@@ -75,7 +75,7 @@ def libraries(rows: list[Row]) -> str:
     """Each library at each rate: times the floor, for the middle size in float32."""
     shapes = unique(row["shape"] for row in rows)
     shape = shapes[len(shapes) // 2]
-    chosen = [r for r in rows if r["shape"] == shape and r["dtype"] == "float32" and chained(r)]
+    chosen = [r for r in rows if r["shape"] == shape and r["dtype"] == "float32" and repeated(r)]
     rates = unique(row["rate"] for row in chosen)
     names = [name for name in unique(row["library"] for row in chosen) if name not in FLOORS]
     body = [

@@ -94,6 +94,31 @@ def test_a_chain_applies_the_step_as_often_as_told_and_no_key_returns():
     assert not x.is_deleted(), "the chain consumed an array that others start from"
 
 
+def test_dispatched_calls_are_as_many_as_asked_for_each_with_a_key_of_its_own():
+    seen = []
+
+    def step(key, x):
+        jax.debug.callback(lambda i: seen.append(int(i)), jax.random.key_data(key)[1])
+        return x + 1
+
+    x = jnp.zeros(3)
+    program = timing.dispatched(step, x)
+    program.run(3)
+    jax.effects_barrier()
+    assert sorted(seen) == [0, 1, 2] and not x.is_deleted()
+
+
+@pytest.mark.slow
+def test_on_a_gpu_calls_are_dispatched_and_a_copy_is_timed_beside_them(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    plan = make_plan(Config(quick=True))
+    rows = list(suites.masks(few(), plan._replace(rounds=2, seconds=0.001)))
+    dispatched = [row["library"] for row in rows if row["mode"] == "dispatched"]
+    assert dispatched == ["x * c", *(n for n in FUNCTIONS_ONLY if "=" not in n), "copy"]
+    assert {row["mode"] for row in rows} == {"dispatched", "single_call"}
+    assert libraries.OURS_KERNEL in libraries.installed()[0]
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e-40])
 def test_a_chain_that_leaves_the_normal_numbers_is_an_error(value, dtype):

@@ -79,7 +79,7 @@ FOLDED = jnp.stack(
 
 
 def fold_static(words, rate):
-    return bits._fold_static(lambda position: words[position], np.float32(rate))
+    return bits.fold_static(lambda position: words[position], np.float32(rate))
 
 
 @jax.jit

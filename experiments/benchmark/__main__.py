@@ -68,6 +68,8 @@ def main(argv: list[str] | None = None) -> None:
 def make_plan(config: Config) -> suites.Plan:
     """What the flags ask for. Raises ValueError for a size that is not two numbers."""
     plan = suites.QUICK if config.quick else suites.Plan()
+    if jax.default_backend() == "gpu":
+        plan = plan._replace(mode="dispatched")
     if config.sizes:
         for size in config.sizes:
             if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", size):

@@ -16,13 +16,19 @@ def forward_and_backward(step: Callable) -> Callable:
     """(key, x) -> y = step(key, x), pulled back through the same step.
 
     A conditional that only the key decides stands between the passes, as the rest of a network
-    does: without it XLA would make one pass of both, and nothing would have to be kept.
+    does: without it XLA would make one pass of both, and nothing would have to be kept. Where an
+    optimisation barrier does that (not on a CPU), there is one.
     """
 
     def both(key, x):
         y, pullback = jax.vjp(functools.partial(step, key), x)
         always = jax.random.key_data(key)[0] < jnp.uint32(2**31)
-        (dx,) = pullback(lax.cond(always, lambda y: y, lambda y: -y, y))
+        between = lax.platform_dependent(
+            y,
+            cpu=lambda y: lax.cond(always, lambda y: y, lambda y: -y, y),
+            default=lax.optimization_barrier,
+        )
+        (dx,) = pullback(between)
         return dx
 
     return both

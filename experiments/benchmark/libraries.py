@@ -13,6 +13,7 @@ FLOOR = "x * c"
 COPY = "copy"
 OURS = "dropout_jax"
 OURS_KEY = "dropout_jax residual=key"
+OURS_KERNEL = "dropout_jax.kernel"
 FLAX_NNX = "flax.nnx"
 
 
@@ -44,6 +45,12 @@ def _ours():
 
 def _ours_key():
     return functools.partial(_ours(), residual="key")
+
+
+def _ours_kernel():
+    import dropout_jax as dj
+
+    return dj.kernel.dropout
 
 
 def _flax_nnx():
@@ -94,10 +101,14 @@ _KNOWN = {
 }
 
 
+_ON_GPU = {OURS_KERNEL: ("dropout_jax", _ours_kernel)}  # elsewhere it is the same as OURS
+
+
 def installed() -> tuple[dict[str, Library], dict[str, str]]:
     """The libraries that can be imported, and for each of the others why not."""
     found, missing = {}, {}
-    for name, (package, load) in _KNOWN.items():
+    known = _KNOWN | (_ON_GPU if jax.default_backend() == "gpu" else {})
+    for name, (package, load) in known.items():
         try:
             found[name] = Library(load(), package)
         except ImportError as error:

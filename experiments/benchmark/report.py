@@ -75,7 +75,7 @@ def _rounded(row):
 
 def picture(rows: Sequence[Row]) -> Figure:
     """Bars of times the floor on a log scale: a panel a size and dtype, a group a rate."""
-    rows = [row for row in rows if row["mode"] == "chained"]
+    rows = [row for row in rows if row["mode"] != "single_call"]
     floor = rows[0]["library"]
     libraries = _unique(row["library"] for row in rows if row["library"] != floor)
     others = iter(OTHERS)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ class Plan(NamedTuple):
     image: tuple[int, ...] = (16, 32, 32, 64)
     attention: tuple[int, ...] = (8, 8, 128, 128)
     block: tuple[int, int, int] = (16, 128, 256)  # batch, sequence, width
+    mode: Literal["chained", "dispatched"] = "chained"
 
 
 QUICK = Plan(
@@ -69,10 +70,9 @@ def masks(libraries: Libraries, plan: Plan) -> Iterator[Row]:
     libraries.pop(OURS_KEY, None)  # the same forward pass as OURS
     for case, x in _cases("masks", plan, plan.mask_rates):
         steps = _steps(libraries, case["rate"])
-        programs = {name: timing.chained(step, x) for name, step in steps.items()}
-        if jax.default_backend() == "gpu":
-            programs[COPY] = timing.copies(x)
-        yield from timed_rows(case | {"mode": "chained"}, programs, libraries, plan)
+        copy = {COPY: lambda key, x: jnp.copy(x)} if plan.mode == "dispatched" else {}
+        programs = _programs(steps | copy, x, plan)
+        yield from timed_rows(case | {"mode": plan.mode}, programs, libraries, plan)
         if case["rate"] in plan.single_call_rates:
             programs = {name: timing.single_call(step, x) for name, step in steps.items()}
             yield from timed_rows(case | {"mode": "single_call"}, programs, libraries, plan)
@@ -82,11 +82,10 @@ def grad(libraries: Libraries, plan: Plan) -> Iterator[Row]:
     """Forward, then backward with the output as the cotangent."""
     libraries = {FLOOR: Library(floor), **libraries}
     for case, x in _cases("grad", plan, plan.grad_rates):
-        programs = {
-            name: timing.chained(forward_and_backward(step), x)
-            for name, step in _steps(libraries, case["rate"]).items()
-        }
-        for row in timed_rows(case | {"mode": "chained"}, programs, libraries, plan):
+        steps = _steps(libraries, case["rate"])
+        steps = {name: forward_and_backward(step) for name, step in steps.items()}
+        programs = _programs(steps, x, plan)
+        for row in timed_rows(case | {"mode": plan.mode}, programs, libraries, plan):
             apply = libraries[row["library"]].apply
             yield row | {"residual_bits": residual_bits(apply, case["dtype"], case["rate"])}
 
@@ -95,18 +94,21 @@ def train_step(libraries: Libraries, plan: Plan) -> Iterator[Row]:
     """A step of SGD with momentum on the paper's MLP; the floor is the step without dropout."""
     libraries = {NO_DROPOUT: Library(lambda key, x, rate: x), **libraries}
     carry = mlp_carry(jax.random.key(0), plan.batch, plan.layers)
-    programs = {
-        name: timing.chained(functools.partial(mlp_step, library.apply), carry)
-        for name, library in libraries.items()
-    }
+    steps = {name: functools.partial(mlp_step, lib.apply) for name, lib in libraries.items()}
+    programs = _programs(steps, carry, plan)
     case = {
         "suite": "train_step",
         "shape": [plan.batch, *plan.layers],
         "dtype": "float32",
         "rate": [INPUT_RATE, HIDDEN_RATE],
-        "mode": "chained",
+        "mode": plan.mode,
     }
     yield from timed_rows(case, programs, libraries, plan)
+
+
+def _programs(steps: dict[str, Callable], carry: Any, plan: Plan) -> dict[str, timing.Program]:
+    make = {"chained": timing.chained, "dispatched": timing.dispatched}[plan.mode]
+    return {name: make(step, carry) for name, step in steps.items()}
 
 
 def _cases(suite: str, plan: Plan, rates) -> Iterator[tuple[Row, jax.Array]]:
@@ -130,7 +132,7 @@ def timed_rows(case: Row, programs, libraries: Libraries, plan: Plan) -> Iterato
     samples = timing.measure(
         programs,
         rounds=plan.rounds,
-        seconds=plan.seconds if case["mode"] == "chained" else plan.seconds / 4,
+        seconds=plan.seconds / 4 if case["mode"] == "single_call" else plan.seconds,
         references=(base, OURS, OURS_KEY, FLAX_NNX),
     )
     for name, taken in samples.items():

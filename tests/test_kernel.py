@@ -1,0 +1,117 @@
+"""The GPU's kernel, in interpret mode. What would make this wrong: another mask than XLA's, a word
+read at the wrong element, a rounding twice, a gradient with another mask, a case it cannot do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dropout_jax as dj
+from dropout_jax import kernel
+
+KEY = jax.random.key(7)
+
+
+def numbers(shape, dtype=jnp.float32, seed=0):
+    return jax.random.normal(jax.random.key(seed), shape).astype(dtype)
+
+
+def interpreted(key, x, rate):
+    return kernel.values_and_words(key, x, rate, True)[0]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("rate", [0.5, 0.1, 0.2, 1 / 3, 1e-4, 0.9, 0.9999])
+def test_values_and_words_are_those_of_xla(rate, dtype):
+    x = numbers((3, 4, 1024), dtype).at[0, 0, :9].set(jnp.nan)
+    y, words = kernel.values_and_words(KEY, x, rate, True)
+    expected = dj.dropout(KEY, x, rate)
+    assert y.dtype == dtype and y.shape == x.shape
+    np.testing.assert_array_equal(y.astype(jnp.float32), expected.astype(jnp.float32))
+    np.testing.assert_array_equal(words, dj.packed_mask(KEY, rate, x.shape).words)
+
+
+@pytest.mark.parametrize("shape", [(4096,), (128, 32), (2, 96, 64), (8192, 1, 32), (64, 128)])
+def test_the_shape_is_only_how_the_words_are_counted(shape):
+    x = numbers(shape)
+    np.testing.assert_array_equal(interpreted(KEY, x, 0.2), dj.dropout(KEY, x, 0.2))
+
+
+def test_gradients_of_every_order_have_the_same_mask():
+    x, v, w = (numbers((4, 1024), seed=seed) for seed in range(3))
+
+    def of(drop):
+        def f(x):
+            return jnp.sum(w * drop(KEY, x**3, 0.25) ** 2)
+
+        def along(x):
+            return jax.jvp(f, (x,), (v,))[1]
+
+        return [jax.grad(f)(x), along(x), jax.grad(along)(x), jax.grad(jax.checkpoint(f))(x)]
+
+    for found, expected in zip(of(interpreted), of(dj.dropout), strict=True):
+        assert jnp.any(expected != 0)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_vmap_over_keys_and_arrays_is_the_loop():
+    keys, x = jax.random.split(KEY, 3), numbers((3, 4, 1024))
+    for axes in ((0, 0), (0, None), (None, 0)):
+        args = tuple(a if axis == 0 else a[0] for a, axis in zip((keys, x), axes, strict=True))
+        found = jax.vmap(lambda k, x: interpreted(k, x, 0.1), axes)(*args)
+        for i in range(3):
+            one = (a[i] if axis == 0 else a for a, axis in zip(args, axes, strict=True))
+            np.testing.assert_array_equal(found[i], dj.dropout(*one, 0.1))
+    slopes = jax.vmap(jax.grad(lambda x, k: jnp.sum(interpreted(k, x, 0.1))))(x, keys)
+    expected = jax.vmap(jax.grad(lambda x, k: jnp.sum(dj.dropout(k, x, 0.1))))(x, keys)
+    np.testing.assert_array_equal(slopes, expected)
+
+
+def test_one_bit_an_element_is_kept_for_the_backward_pass():
+    x = numbers((8, 1024))
+    _, pullback = jax.vjp(lambda x: interpreted(KEY, x, 0.1), x)
+    kept = [leaf.nbytes for leaf in jax.tree.leaves(pullback) if leaf.size > 1]
+    assert kept == [x.size // 8]
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "dtype", "rate"),
+    [
+        (KEY, (4, 1024), jnp.float32, jnp.float32(0.1)),
+        (KEY, (4, 1024), jnp.float32, 0),
+        (KEY, (4, 1024), jnp.float32, 1.0),
+        (jax.random.key(7, impl="rbg"), (4, 1024), jnp.float32, 0.1),
+        (KEY, (4, 1023), jnp.float32, 0.1),
+        (KEY, (128, 4, 8), jnp.float32, 0.1),
+        (KEY, (0, 1024), jnp.float32, 0.1),
+        (KEY, (), jnp.float32, 0.1),
+        (KEY, (4, 1024), jnp.float8_e5m2, 0.1),
+    ],
+)
+def test_what_it_cannot_do_is_done_by_xla(key, shape, dtype, rate):
+    x = numbers(shape, dtype)
+    assert kernel.fits(KEY, numbers((4, 1024)), 0.1) and not kernel.fits(key, x, rate)
+    found, expected = (f(key, x, rate) for f in (kernel.dropout, dj.dropout))
+    np.testing.assert_array_equal(found.astype(jnp.float32), expected.astype(jnp.float32))
+
+
+@pytest.mark.parametrize(
+    ("key", "x", "rate", "message"),
+    [
+        (None, jnp.ones((4, 1024)), 0.1, "no key was given"),
+        (jax.random.PRNGKey(0), jnp.ones((4, 1024)), 0.1, "not a typed JAX key"),
+        (KEY, jnp.ones((4, 1024), jnp.int32), 0.1, "floating-point"),
+        (KEY, jnp.ones((4, 1024)), 1.5, "between 0 and 1"),
+    ],
+)
+def test_bad_inputs_are_refused_in_the_words_of_dropout(key, x, rate, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        kernel.dropout(key, x, rate)
+
+
+def test_a_cpu_gets_xla_s_program_and_an_nvidia_gpu_the_kernel():
+    x = numbers((4, 1024))
+    traced = jax.jit(lambda key, x: kernel.dropout(key, x, 0.1)).trace(KEY, x)
+    np.testing.assert_array_equal(kernel.dropout(KEY, x, 0.1), dj.dropout(KEY, x, 0.1))
+    assert "triton" not in traced.lower(lowering_platforms=("cpu",)).as_text()
+    assert "pallas_call" in str(traced.jaxpr)
