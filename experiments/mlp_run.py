@@ -87,6 +87,8 @@ class Config(common.Common):
     """the seeds take turns, an epoch each, in place of advancing together"""
     momentum_ramp: Literal["linear", "exponential"] = field(default="linear", metadata=WHERE_SET)
     """in a line to the end of them, or by all but 1 / e"""
+    momentum_share: float = field(default=0.0, metadata=WHERE_SET)
+    """over this part of the run in place of momentum_updates"""
     tuned_at: int = field(default=0, metadata=WHERE_SET)
     """after how many updates its settings were the best on validation data; 0: after as many"""
 
@@ -205,9 +207,8 @@ def loop_of(
         momentum = config.momentum
         if config.momentum_start is not None:
             ramp = {"linear": schedules.linear_ramp, "exponential": schedules.exponential_ramp}
-            momentum = ramp[config.momentum_ramp](
-                config.momentum_start, config.momentum, config.momentum_updates
-            )
+            rising = round(config.momentum_share * updates) or config.momentum_updates
+            momentum = ramp[config.momentum_ramp](config.momentum_start, config.momentum, rising)
         return mlp_parts.optimizer(
             mlp_parts.decayed(
                 config.learning_rate,

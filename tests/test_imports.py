@@ -21,7 +21,7 @@ RANKS = [
     {"keys", "bits", "data", "rows", "schedules", "rates", "constraints", "checkpoint"},
     {"masks", "metrics"},
     {"dropout"},
-    {"noise"},
+    {"noise", "kernel"},
     {"layers", "linen", "thin", "losses"},
     {"gather", "moments"},
     {"train"},

@@ -208,7 +208,7 @@ def test_the_rows_of_deepnet_have_its_settings_in_the_scaled_convention():
         config.learning_rate, config.decay, updates=1_000_000, to=config.decay_to, warm_up=0
     )
     assert at(0) == 1 and at(10_000) == pytest.approx(0.5) and at(90_000) == pytest.approx(0.1)
-    assert (config.momentum_start, config.momentum, config.momentum_updates) == (0.5, 0.99, 100_000)
+    assert (config.momentum_start, config.momentum, config.momentum_share) == (0.5, 0.99, 0.1)
     curved = found["deepnet_exp_dropout_100"]
     assert (curved.momentum_ramp, config.momentum_ramp) == ("exponential", "linear")
     assert dataclasses.replace(curved, momentum_ramp="linear", row=config.row) == config
@@ -222,7 +222,6 @@ def test_settings_of_both_conventions_follow_one_trajectory(kept):
     """Deepnet's rows, beside a net that is not scaled in training, with deepnet's own numbers."""
     config = dataset_size_figure10.as_in_deepnet(
         mlp_run.Config(hidden=(8,), input_rate=1 - kept[0], rate=1 - kept[1], updates=10),
-        20,
         "linear",
     )
     key = jax.random.key(0)
@@ -355,11 +354,20 @@ def test_a_run_that_cannot_be_thinned_says_so_before_any_is_made(tmp_path, monke
     assert stop.value.code == 2 and "standard_relu_3x1024 cannot" in capsys.readouterr().err
 
 
-def test_rows_of_deepnet_are_refused_at_a_length_that_is_not_theirs():
-    config = by_row(dataset_size_figure10, "cpu")["deepnet_dropout_100"]
-    dataset_size_figure10.check(dataclasses.replace(config, updates=20_000))
-    with pytest.raises(ValueError, match="--updates 20000"):
-        dataset_size_figure10.check(dataclasses.replace(config, updates=6_000))
+@pytest.mark.parametrize(
+    ("fields", "at_40"),
+    [
+        ({"momentum_share": 0.1, "momentum_updates": 7}, 0.99),  # of 400 updates
+        ({"momentum_updates": 80}, 0.745),
+        ({"momentum_share": 0.1, "momentum_ramp": "exponential"}, 0.99 - 0.49 / math.e),
+    ],
+)
+def test_momentum_rises_over_a_share_of_the_run_or_so_many_updates(monkeypatch, fields, at_40):
+    seen = []
+    monkeypatch.setattr(mlp_parts, "optimizer", lambda rate, momentum, **_: seen.append(momentum))
+    monkeypatch.setattr(mlp_run.train, "make_loop", lambda build, optimizer, **_: optimizer({}))
+    mlp_run.loop_of(mlp_run.Config(momentum=0.99, momentum_start=0.5, **fields), 4, 400)
+    assert seen[0](40) == pytest.approx(at_40) and seen[0](0) == pytest.approx(0.5)
 
 
 def test_the_rates_of_deepnet_s_weights_are_those_that_they_have(tmp_path):
