@@ -65,7 +65,7 @@ def fits(key: Key, x: Array, rate: Rate) -> bool:
     """Whether the kernel can make this draw; bad inputs do not fit, and XLA's function says why."""
     return (
         is_static(rate)
-        and 0 < rate < 1
+        and 0 < np.float32(rate) < 1
         and jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key)
         and key.ndim == 0
         and jax.random.key_impl(key) == "threefry2x32"
@@ -74,7 +74,7 @@ def fits(key: Key, x: Array, rate: Rate) -> bool:
         and x.ndim > 0
         and x.shape[-1] % bits.LANES == 0
         and x.size % (WORDS * bits.LANES) == 0
-        and x.size > 0
+        and 0 < x.size < 2**31  # Triton counts elements in int32
     )
 
 

@@ -80,6 +80,8 @@ def test_one_bit_an_element_is_kept_for_the_backward_pass():
         (KEY, (4, 1024), jnp.float32, jnp.float32(0.1)),
         (KEY, (4, 1024), jnp.float32, 0),
         (KEY, (4, 1024), jnp.float32, 1.0),
+        (KEY, (4, 1024), jnp.float32, 1e-50),
+        (KEY, (4, 1024), jnp.float32, 1 - 1e-12),
         (jax.random.key(7, impl="rbg"), (4, 1024), jnp.float32, 0.1),
         (KEY, (4, 1023), jnp.float32, 0.1),
         (KEY, (128, 4, 8), jnp.float32, 0.1),
@@ -93,6 +95,14 @@ def test_what_it_cannot_do_is_done_by_xla(key, shape, dtype, rate):
     assert kernel.fits(KEY, numbers((4, 1024)), 0.1) and not kernel.fits(key, x, rate)
     found, expected = (f(key, x, rate) for f in (kernel.dropout, dj.dropout))
     np.testing.assert_array_equal(found.astype(jnp.float32), expected.astype(jnp.float32))
+
+
+def test_an_array_of_more_elements_than_an_int32_counts_is_left_to_xla():
+    found = []
+    for rows in (2**24, 2**25):
+        x = jax.ShapeDtypeStruct((rows, 64), jnp.bfloat16)
+        jax.eval_shape(lambda x: found.append(kernel.fits(KEY, x, 0.1)), x)
+    assert found == [True, False]
 
 
 @pytest.mark.parametrize(
