@@ -109,15 +109,16 @@ def figure_10(records: Sequence[Record], figure: Figure) -> None:
             group.sort(key=lambda r: r.config["training_cases"])
             bars(axis, group, "training_cases", "test_error", style, f"{arm}, {label}",
                  color=colour, ms=size)  # fmt: skip
-    for name, colour in (("deepnet_dropout", "C2"), ("deepnet_exp_dropout", "C5")):
+    deepnet_s = (("deepnet_dropout", "line", "C2"), ("deepnet_exp_dropout", "curve", "C5"))
+    for name, ramp, colour in deepnet_s:
         deepnet = [r for r in records if r.config["row"].startswith(name)]
         for label, group in by_budget(deepnet):
             group.sort(key=lambda r: r.config["training_cases"])
-            how = "its later ramp" if "exp" in name else "its first ramp"
+            label = label.replace("ours, own budget", f"as in deepnet, momentum in a {ramp}")
             bars(axis, group, "training_cases", "test_error", "v-.", color=colour, ms=6,
-                 label=f"dropout, deepnet's settings, {how}, {label}")  # fmt: skip
+                 label=f"dropout {label}")  # fmt: skip
     axis.set(xscale="log", yscale="log", xlabel="training images", ylabel="test error %")
-    figure.legend(frameon=False, fontsize="small", loc="outside right center")
+    figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=2)
 
 
 def figure_11(records: Sequence[Record], figure: Figure) -> None:
@@ -220,6 +221,6 @@ FIGURES: dict[str, Drawing] = {
     "figure_4.png": Drawing("architectures_figure4", figure_4, (6, 4)),
     "figures_7_8.png": Drawing("features_figures7_8", figures_7_8, (8, 8)),
     "figure_9.png": Drawing("rate_figure9", figure_9, (10, 4)),
-    "figure_10.png": Drawing("dataset_size_figure10", figure_10, (9, 4)),
+    "figure_10.png": Drawing("dataset_size_figure10", figure_10, (8, 6.5)),
     "figure_11.png": Drawing("monte_carlo_figure11", figure_11, (6, 4)),
 }
