@@ -3,8 +3,7 @@
 XLA draws the words in a kernel of its own, which waits for nothing but arithmetic, and multiplies
 in a second one, which waits for nothing but memory. Here both are one, written with Pallas, so that
 the hashes of some blocks are computed while the numbers of others are on their way. The backward
-pass is XLA's: it reads the words, and is bound by memory already. It is written for Pallas' Triton
-backend, of which JAX 0.11 says that a later version will remove it.
+pass is XLA's: it reads the words, and is bound by memory already.
 """
 
 import functools
@@ -13,6 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+try:
+    from jax.experimental import pallas as pl
+    from jax.experimental.pallas import triton
+except ImportError:  # of a JAX that has done without it, as 0.11 announces
+    triton = None
 
 from dropout_jax import bits, masks
 from dropout_jax._typing import Array, Key, Rate, is_static
@@ -26,10 +31,10 @@ def dropout(key: Key, x: Array, rate: Rate) -> Array:
     r"""`dropout_jax.dropout`, in one pass over x on an NVIDIA GPU.
 
     $$y = m \odot x / (1 - \text{rate}), \qquad m_i \sim \text{Bernoulli}(1 - \text{rate}),$$
-    with the mask, the values and the gradients of `dropout_jax.dropout` for the same key. It is for
-    large arrays that nothing but dropout reads and writes: XLA fuses no work of the neighbours
-    into the kernel and does not partition it, so that over several devices it belongs inside
-    `jax.shard_map`. Elsewhere, and for what the kernel cannot do, it is `dropout_jax.dropout`.
+    with the mask, the values and the gradients of `dropout_jax.dropout` for the same key. XLA fuses
+    no work of the neighbours into the kernel and does not partition it: over several devices it
+    belongs inside `jax.shard_map`. Elsewhere, and for what the kernel cannot do, it is
+    `dropout_jax.dropout`. Whether it is faster has not been measured yet.
 
     Args:
       key: a typed key; the kernel makes draws of threefry.
@@ -51,20 +56,14 @@ def dropout(key: Key, x: Array, rate: Rate) -> Array:
 
     Source: Srivastava et al. 2014, section 4, with the scaling of section 10.
     """
-    if not fits(key, x, rate):
-        return dropout_of_xla(key, x, rate)
-    return lax.platform_dependent(
-        key,
-        x,
-        cuda=lambda key, x: values_and_words(key, x, float(rate))[0],
-        default=lambda key, x: dropout_of_xla(key, x, rate),
-    )
+    return _apply(key, x, float(rate)) if fits(key, x, rate) else dropout_of_xla(key, x, rate)
 
 
 def fits(key: Key, x: Array, rate: Rate) -> bool:
     """Whether the kernel can make this draw; bad inputs do not fit, and XLA's function says why."""
     return (
-        is_static(rate)
+        triton is not None
+        and is_static(rate)
         and 0 < np.float32(rate) < 1
         and jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key)
         and key.ndim == 0
@@ -73,19 +72,46 @@ def fits(key: Key, x: Array, rate: Rate) -> bool:
         and x.dtype in (jnp.float32, jnp.bfloat16, jnp.float16)
         and x.ndim > 0
         and x.shape[-1] % bits.LANES == 0
+        and x.size > 0
         and x.size % (WORDS * bits.LANES) == 0
-        and 0 < x.size < 2**31  # Triton counts elements in int32
+        and not any(jax.typeof(x).sharding.spec)
     )
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def values_and_words(
-    key: Key, x: Array, rate: float, interpret: bool = False
-) -> tuple[Array, Array]:
-    """y, and the words of `bits.keep_words`."""
-    from jax.experimental import pallas as pl
-    from jax.experimental.pallas import triton
+@functools.partial(jax.jit, static_argnums=2)  # so that a call outside jit is one dispatch
+def _apply(key: Key, x: Array, rate: float) -> Array:
+    return lax.platform_dependent(
+        key,
+        x,
+        cuda=lambda key, x: values(key, x, rate),
+        default=lambda key, x: dropout_of_xla(key, x, rate),
+    )
 
+
+def values(key: Key, x: Array, rate: float, interpret: bool = False) -> Array:
+    y, words = values_and_words(key, lax.stop_gradient(x), rate, interpret)
+    return _product(rate, x, words, y)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _product(rate: float, x: Array, words: Array, y: Array) -> Array:
+    """y, which is known to be x times the mask of the words over keep."""
+    return y
+
+
+@_product.defjvp
+def _product_jvp(rate, primals, tangents):
+    (x, words, _), (dx, _, _) = primals, tangents
+    mask = masks.PackedMask(words, x.shape, x.shape)
+    return _product(rate, *primals), masks.multiply(dx, mask, masks.scale_of(rate, x.dtype))
+
+
+def values_and_words(key: Key, x: Array, rate: float, interpret: bool) -> tuple[Array, Array]:
+    """y, and the words of `bits.keep_words`."""
+    key_data = jax.random.key_data(key)
+    # Inside shard_map what comes out varies over the devices as what goes in does.
+    varies = jax.typeof(key_data[0] + jnp.zeros_like(x.ravel()[0], jnp.uint32)).manual_axis_type
+    result = functools.partial(jax.ShapeDtypeStruct, manual_axis_type=varies)
     blocks, groups = x.size // (WORDS * bits.LANES), WORDS * bits.LANES // GROUP
     numbers = pl.BlockSpec((groups, GROUP), lambda i: (i, 0))
     y, words = pl.pallas_call(
@@ -94,29 +120,17 @@ def values_and_words(
         in_specs=[pl.BlockSpec((2,), lambda i: (0,)), numbers],
         out_specs=[numbers, pl.BlockSpec((WORDS,), lambda i: (i,))],
         out_shape=[
-            jax.ShapeDtypeStruct((blocks * groups, GROUP), x.dtype),
-            jax.ShapeDtypeStruct((blocks * WORDS,), jnp.uint32),
+            result((blocks * groups, GROUP), x.dtype),
+            result((blocks * WORDS,), jnp.uint32),
         ],
         compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
         interpret=interpret,
-    )(jax.random.key_data(key), x.reshape(-1, GROUP))
+    )(key_data, x.reshape(-1, GROUP))
     return y.reshape(x.shape), words.reshape(bits.layout(x.shape).words)
-
-
-@values_and_words.defjvp
-def _jvp(rate, interpret, primals, tangents):
-    (key, x), (_, dx) = primals, tangents
-    y, words = values_and_words(key, x, rate, interpret)
-    mask = masks.PackedMask(words, x.shape, x.shape)
-    dy = masks.multiply(dx, mask, masks.scale_of(rate, x.dtype))
-    return (y, words), (dy, np.zeros(words.shape, jax.dtypes.float0))
 
 
 def _block(key_ref, x_ref, y_ref, words_ref, *, rate: np.float32, interpret: bool):
     """Every thread draws a word, and reads those of its elements when all are there."""
-    from jax.experimental import pallas as pl
-    from jax.experimental.pallas import triton
-
     first = pl.program_id(0).astype(jnp.uint32) * np.uint32(WORDS)
     counter = first + lax.broadcasted_iota(jnp.uint32, (WORDS,), 0)
     source = bits.threefry_source((key_ref[0], key_ref[1]), counter)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments import gpu_tables
 from experiments.benchmark_rows import (
     FLAX,
     FLOORS,
@@ -36,21 +37,23 @@ def tables(results: Path) -> str:
     """Every suite that has been run, each under a line that says how."""
     folder = results / "benchmark"
     parts = []
-    for suite, make in SUITES.items():
-        file = folder / f"{suite}.json"
+    of_gpu = {f"{suite}_gpu": make for suite, make in {**SUITES, "masks": gpu_tables.masks}.items()}
+    for name, make in {**SUITES, **of_gpu}.items():
+        file = folder / f"{name}.json"
         if file.exists():
             measured = json.loads(file.read_text(encoding="utf-8"))
-            part = f"{head(measured, suite)}\n\n{make(measured['rows'])}"
-            parts.append(folded(FOLDED[suite], part) if suite in FOLDED else part)
+            part = f"{head(measured, name)}\n\n{make(measured['rows'])}"
+            parts.append(folded(FOLDED[name], part) if name in FOLDED else part)
     return "\n\n".join(parts) or NOT_RUN
 
 
-def head(measured: Mapping[str, Any], suite: str) -> str:
+def head(measured: Mapping[str, Any], name: str) -> str:
     source = measured["provenance"]
     there = source["device"]
     device = source["cpu"] if there["platform"] == "cpu" else there["kind"]
-    link = f"[{suite}.json](experiments/results/benchmark/{suite}.json)"
-    return f"{TITLES[suite]} ({device}, jax {source['versions']['jax']}, {link}):"
+    link = f"[{name}.json](experiments/results/benchmark/{name}.json)"
+    title = TITLES[measured["suite"]].format(how=HOW[measured["rows"][0]["mode"]])
+    return f"{title} ({device}, jax {source['versions']['jax']}, {link}):"
 
 
 def masks(rows: list[Row]) -> str:
@@ -228,14 +231,16 @@ TRANSFORMER = {
     "dropout_jax, attention too": "and with `layers.dot_product_attention`",
 }
 FAMILY_FLOORS = ("dropout", "x * normal")
+HOW = {"chained": "chained in one program", "dispatched": "dispatched one behind the other"}
 TITLES = {
-    "masks": "Applying dropout, many applications chained in one program, medians",
-    "grad": "Forward and backward, chained, medians",
-    "train_step": "A training step, 784-1024-1024-1024-10, batch 128, rates 0.2 and 0.5, float32",
+    "masks": "Applying dropout, many applications {how}, medians",
+    "grad": "Forward and backward, {how}, medians",
+    "train_step": "A training step, {how}, 784-1024-1024-1024-10, batch 128, rates 0.2 and 0.5, "
+    "float32",
     "thin": "An update inside a training epoch, thinned: 10 updates a life, blocks of 16, rates "
     "0.2 and 0.5, max-norm, float32; medians, beside the same net without dropout",
-    "family": "The family's forward pass, chained, medians, beside dropout with as many decisions",
-    "transformer": "A training step of a Flax transformer block, chained, medians",
+    "family": "The family's forward pass, {how}, medians, beside dropout with as many decisions",
+    "transformer": "A training step of a Flax transformer block, {how}, medians",
 }
 FOLDED = {
     "thin": "Thinned training",

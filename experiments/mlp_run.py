@@ -86,9 +86,9 @@ class Config(common.Common):
     in_turn: bool = field(default=False, metadata=WHERE_SET)
     """the seeds take turns, an epoch each, in place of advancing together"""
     momentum_ramp: Literal["linear", "exponential"] = field(default="linear", metadata=WHERE_SET)
-    """in a line to the end of them, or by all but 1 / e"""
+    """how momentum rises: in a line, or by all but 1 / e in its momentum_updates"""
     momentum_share: float = field(default=0.0, metadata=WHERE_SET)
-    """over this part of the run in place of momentum_updates"""
+    """over which part of the run momentum rises, in place of momentum_updates; 0: those"""
     tuned_at: int = field(default=0, metadata=WHERE_SET)
     """after how many updates its settings were the best on validation data; 0: after as many"""
 
@@ -147,7 +147,7 @@ def trained(
         evaluate=(held_out,),
         evaluate_every=every // passes,
         checkpoint_dir=checkpoint_dir,
-        label=config.row,
+        label=config.row + (f", {passes} passes an epoch" if passes > 1 else ""),
         in_turn=config.in_turn,
     )
     found = arms.errors(history)

@@ -112,11 +112,12 @@ def figure_10(records: Sequence[Record], figure: Figure) -> None:
     deepnet_s = (("deepnet_dropout", "line", "C2"), ("deepnet_exp_dropout", "curve", "C5"))
     for name, ramp, colour in deepnet_s:
         deepnet = [r for r in records if r.config["row"].startswith(name)]
-        for label, group in by_budget(deepnet):
+        markers = itertools.cycle("v^<>")
+        for (label, group), marker in zip(by_budget(deepnet), markers, strict=False):
             group.sort(key=lambda r: r.config["training_cases"])
-            label = label.replace("ours, own budget", f"as in deepnet, momentum in a {ramp}")
-            bars(axis, group, "training_cases", "test_error", "v-.", color=colour, ms=6,
-                 label=f"dropout {label}")  # fmt: skip
+            label = label.removeprefix("ours, ").replace("own budget, ", "")
+            bars(axis, group, "training_cases", "test_error", f"{marker}-.", color=colour, ms=6,
+                 label=f"dropout as in deepnet, momentum in a {ramp}, {label}")  # fmt: skip
     axis.set(xscale="log", yscale="log", xlabel="training images", ylabel="test error %")
     figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=2)
 

@@ -135,8 +135,8 @@ def dataset_size_figure10(results: Path) -> str:
 def as_in_deepnet(records: Sequence[Record]) -> list[str]:
     """Dropout with the authors' settings beside our nets without it, on the draws that both had."""
     longest, sentences = {r.config["row"]: r for r in records}, []
-    for row, r in longest.items():
-        cases = r.config["training_cases"]
+    for r in records:
+        row, cases = r.config["row"], r.config["training_cases"]
         standard = longest.get(f"standard_{cases}")
         if not row.startswith("deepnet") or "dropout" not in row or standard is None:
             continue
@@ -145,10 +145,9 @@ def as_in_deepnet(records: Sequence[Record]) -> list[str]:
         mean, stderr = record.mean_and_stderr(more)
         spread = f" ± {stderr:.2f}" if stderr else ""
         sentences.append(
-            f"{', '.join([f'{cases} images, dropout as in deepnet', *how(r)])}, {updates(r)} "
-            f"updates: {abs(mean):.2f}{spread} "
-            f"points {'lower' if mean < 0 else 'higher'} than standard_{cases}, over {len(more)} "
-            "draws of both."
+            f"{', '.join([row, network(r), *how(r)])}, {updates(r)} updates: {abs(mean):.2f}"
+            f"{spread} points {'lower' if mean < 0 else 'higher'} than {standard.config['row']} "
+            f"({network(standard)}, {updates(standard)} updates), over {len(more)} draws of both."
         )
     return ["  \n".join(sentences)] if sentences else []
 

@@ -51,8 +51,8 @@ class Study(common.Common):
     in_turn: bool = False
     """the seeds take turns, an epoch each: faster on a CPU whose caches one network fills"""
     tuned_at: int = 0
-    """take the settings that --tune --updates N found the best; 0: those found at as many updates
-    as the run's"""
+    """take the settings that --tune --updates N found the best, for a run of other length; 0:
+    those found at as many updates as the run's"""
     tune: bool = False
     """compare settings on the last 10 000 training images, with one seed; leave the test set be"""
     resume: bool = field(default=True, metadata=record.NOT_RECORDED)
@@ -87,12 +87,12 @@ def launch(
     """
     study = common.cli(Study, description, argv, module=f"experiments.{experiment}")
     with common.user_errors():
-        if study.tune and study.tuned_at:
-            raise ValueError("--tuned-at is for the run after --tune; leave out one of the two")
         lines, diverged = [], False
         configs_of_rows = planned(study, budgets[study.budget], grid(study.budget))
         for config in configs_of_rows:
             check(config)
+            if study.tuned_at:
+                check_tuned_at(study, experiment, config)
         for config in configs_of_rows:
             if study.tune:
                 configs = [
@@ -172,6 +172,22 @@ def planned(study: Study, budget: Budget, grid: Sequence[Config]) -> list[Config
     ]
 
 
+def check_tuned_at(study: Study, experiment: str, config: Config) -> None:
+    """Raise ValueError unless there are trials of the length that --tuned-at names."""
+    if study.tune or study.quick:
+        raise ValueError("--tuned-at is for whole runs after --tune: leave out --tune and --quick")
+    if study.tuned_at < 1 or study.tuned_at == config.updates:
+        raise ValueError(
+            f"--tuned-at is {study.tuned_at} and the run makes {config.updates} updates; write the "
+            "updates of trials of other length, or leave it out"
+        )
+    if not trials_of(experiment, config):
+        raise ValueError(
+            f"{config.row} has no trials of {study.tuned_at} updates under {config.out}; make them "
+            f"with --tune --updates {study.tuned_at}"
+        )
+
+
 def trials_of(experiment: str, config: Config) -> list[record.Record]:
     return trials.trials_of(record.read_all(experiment, config.out), record.recorded_config(config))
 
@@ -181,7 +197,8 @@ def say_if_untuned(experiment: str, config: Config, tried: Sequence[Config]) -> 
     if compared < len(tried) > 1:
         print(
             f"{config.row}: {compared} of {len(tried)} settings were compared on validation data "
-            f"under {config.out}; --tune compares them",
+            f"under {config.out}; --tune {f'--updates {at} ' if (at := config.tuned_at) else ''}"
+            "compares them",
             file=sys.stderr,
         )
 
@@ -190,11 +207,6 @@ def chosen(experiment: str, config: Config) -> Config:
     """The config with the settings of its best trial on validation data, if it has any."""
     found = trials_of(experiment, config)
     if not found:
-        if config.tuned_at:
-            raise ValueError(
-                f"{config.row} has no trials of {config.tuned_at} updates under {config.out}; make "
-                f"them with --tune --updates {config.tuned_at}"
-            )
         return config
     settings = trials.best(found)
     return dataclasses.replace(

@@ -63,8 +63,8 @@ def single_call(step: Callable, carry: Any) -> Program:
 def dispatched(step: Callable, carry: Any) -> Program:
     """step(key, carry) again and again, one dispatched behind the other and waited for once.
 
-    On a GPU, where a turn of a loop inside a program costs tens of microseconds and a dispatch
-    costs none that the device does not spend on the one before.
+    For a GPU, where a turn of a loop inside a program costs tens of microseconds, and for arrays so
+    large that the device is still busy when the next dispatch, of some 10 us, has been made.
     """
     call, keys = jax.jit(step), [jax.block_until_ready(key_of(i)) for i in range(KEYS)]
 

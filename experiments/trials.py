@@ -16,17 +16,18 @@ TUNED = ("learning_rate", "max_norm", "l2", "l1", "kl_sparsity", "alpha")
 
 
 def trials_of(records: Sequence[Record], config: Mapping[str, Any]) -> list[Record]:
-    """The runs on validation data that differ from a config in nothing but what may be tuned, and
-    in how many updates they made, where it says at which its settings were chosen."""
+    """The runs on validation data that differ from a config in nothing but what may be tuned; and
+    where it says after how many updates that was, in their length, whatever budget has it."""
+    length, also = {}, ()
     if config.get("tuned_at"):
-        config = {**config, "updates": config["tuned_at"], "budget": "own"}
+        length, also = {"updates": config["tuned_at"]}, ("budget",)
     of_trials = [r for r in record.newest(records) if r.config.get("validation")]
-    return [r for r in of_trials if fixed(r.config) == fixed(config)]
+    return [r for r in of_trials if fixed(r.config, also) == fixed({**config, **length}, also)]
 
 
-def fixed(config: Mapping[str, Any]) -> str:
-    """What a run and its trials have in common, as text."""
-    left_out = (*TUNED, "tuned_at", "validation", "seeds", "in_turn")
+def fixed(config: Mapping[str, Any], also: Sequence[str] = ()) -> str:
+    """What a run and its trials have in common, as text; `also` are more fields to leave out."""
+    left_out = (*TUNED, "tuned_at", "validation", "seeds", "in_turn", *also)
     return json.dumps({k: v for k, v in config.items() if k not in left_out}, sort_keys=True)
 
 

@@ -294,6 +294,28 @@ def test_the_transformer_s_table_is_relative_to_flax():
     assert "width 16" in table
 
 
+def test_a_gpu_s_table_is_relative_to_the_copy(tmp_path):
+    def row(library, rate, us, speedup=None):
+        case = {"library": library, "shape": [8192, 8192], "dtype": "bfloat16", "rate": rate}
+        return case | {"mode": "dispatched", "median_us": us, "speedup_over_flax_nnx": speedup}
+
+    rows = [
+        row("x * c", 0.5, 70), row("dropout_jax", 0.5, 100, 2.5), row("flax.nnx", 0.5, 250, 1.0),
+        row("copy", 0.5, 80), row("dropout_jax", 0.3, 160, 2), row("flax.nnx", 0.3, 320, 1.0),
+        row("copy", 0.3, 80),
+    ]  # fmt: skip
+    (tmp_path / "benchmark").mkdir()
+    source = {"device": {"platform": "gpu", "kind": "H200"}, "cpu": "", "versions": {"jax": "1"}}
+    content = {"suite": "masks", "provenance": source, "rows": rows}
+    (tmp_path / "benchmark" / "masks_gpu.json").write_text(json.dumps(content))
+    lines = benchmark_tables.tables(tmp_path).splitlines()
+    assert "dispatched one behind the other, medians (H200, jax 1, [masks_gpu.json]" in lines[0]
+    assert lines[4:] == [
+        "| 8192x8192 bfloat16 | 0.5 | 80 | 80 % | 32 % | ≥ 85 % | 2.50 | ≥ 3 |",
+        "| 8192x8192 bfloat16 | 0.3 | 80 | 50 % | 25 % | – | 2.00 | – |",
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_suite_has_a_row_for_every_library_and_case(suite):

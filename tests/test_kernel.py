@@ -1,10 +1,14 @@
 """The GPU's kernel, in interpret mode. What would make this wrong: another mask than XLA's, a word
 read at the wrong element, a rounding twice, a gradient with another mask, a case it cannot do."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 import dropout_jax as dj
 from dropout_jax import kernel
@@ -17,7 +21,7 @@ def numbers(shape, dtype=jnp.float32, seed=0):
 
 
 def interpreted(key, x, rate):
-    return kernel.values_and_words(key, x, rate, True)[0]
+    return kernel.values(key, x, rate, True)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
@@ -97,14 +101,6 @@ def test_what_it_cannot_do_is_done_by_xla(key, shape, dtype, rate):
     np.testing.assert_array_equal(found.astype(jnp.float32), expected.astype(jnp.float32))
 
 
-def test_an_array_of_more_elements_than_an_int32_counts_is_left_to_xla():
-    found = []
-    for rows in (2**24, 2**25):
-        x = jax.ShapeDtypeStruct((rows, 64), jnp.bfloat16)
-        jax.eval_shape(lambda x: found.append(kernel.fits(KEY, x, 0.1)), x)
-    assert found == [True, False]
-
-
 @pytest.mark.parametrize(
     ("key", "x", "rate", "message"),
     [
@@ -119,9 +115,42 @@ def test_bad_inputs_are_refused_in_the_words_of_dropout(key, x, rate, message):
         kernel.dropout(key, x, rate)
 
 
-def test_a_cpu_gets_xla_s_program_and_an_nvidia_gpu_the_kernel():
+def test_a_cpu_gets_xla_s_program_and_an_nvidia_gpu_the_kernel(monkeypatch):
+    x = numbers((4, 2048))
+    expected = dj.dropout(KEY, x, 0.1)
+    np.testing.assert_array_equal(kernel.dropout(KEY, x, 0.1), expected)
+
+    def on_a_gpu(*args, cuda, default):
+        return cuda(*args)
+
+    drawn = []
+    draw = functools.partial(kernel.values, interpret=True)
+    monkeypatch.setattr(kernel.lax, "platform_dependent", on_a_gpu)
+    monkeypatch.setattr(kernel, "values", lambda *args: drawn.append(args) or draw(*args))
+    jax.clear_caches()
+    np.testing.assert_array_equal(kernel.dropout(KEY, x, 0.1), expected)
+    assert len(drawn) == 1
+    jax.clear_caches()
+
+
+def test_without_the_triton_backend_xla_takes_over(monkeypatch):
+    monkeypatch.setattr(kernel, "triton", None)
     x = numbers((4, 1024))
-    traced = jax.jit(lambda key, x: kernel.dropout(key, x, 0.1)).trace(KEY, x)
+    assert not kernel.fits(KEY, x, 0.1)
     np.testing.assert_array_equal(kernel.dropout(KEY, x, 0.1), dj.dropout(KEY, x, 0.1))
-    assert "triton" not in traced.lower(lowering_platforms=("cpu",)).as_text()
-    assert "pallas_call" in str(traced.jaxpr)
+
+
+@pytest.mark.parametrize("split", ["x", "key", "both"])
+def test_inside_shard_map_each_device_draws_for_its_own_part(split):
+    devices = jax.devices("cpu")[:2]
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,), devices=devices)
+    keys, x = jax.random.split(KEY, 2), numbers((8, 1024))
+    specs = (P("d") if split != "x" else P(), P("d") if split != "key" else P())
+
+    def on(drop):
+        def local(keys, x):
+            return jax.value_and_grad(lambda x: jnp.sum(drop(keys[0], x, 0.1) ** 2))(x)[1]
+
+        return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=P("d"))(keys, x)
+
+    np.testing.assert_array_equal(on(kernel.dropout), on(dj.dropout))

@@ -517,9 +517,10 @@ def test_own_rows_are_all_that_a_run_sees():
 
 
 @pytest.mark.slow
-def test_epochs_that_share_a_call_change_nothing(small_images, monkeypatch):
+@pytest.mark.parametrize("batch", [100, 50])
+def test_epochs_that_share_a_call_change_nothing(small_images, monkeypatch, batch):
     config = mlp_run.Config(
-        seeds=2, hidden=(8,), training_cases=100, batch_size=50, updates=24, evaluations=3
+        seeds=2, hidden=(8,), training_cases=100, batch_size=batch, updates=24, evaluations=3
     )
     together = mlp_run.run(config)
     monkeypatch.setattr(mlp_run, "CALL_UPDATES", 1)
@@ -660,24 +661,39 @@ def test_a_row_takes_the_best_of_its_own_trials(tmp_path):
     assert dataclasses.replace(chosen, learning_rate=0.1, max_norm=config.max_norm) == config
 
 
-def test_settings_may_come_from_shorter_trials_and_the_table_says_so(tmp_path, capsys):
+@pytest.mark.parametrize("own", [True, False])
+def test_settings_may_come_from_shorter_trials_and_the_table_says_so(tmp_path, own):
+    """Those of the length that is asked for, whether or not a budget has it."""
     row = "dropout_relu_maxnorm_3x1024"
     config = dataclasses.replace(
-        by_row(mnist_table2)[row], budget="paper", updates=900, tuned_at=7, out=tmp_path
+        by_row(mnist_table2)[row], budget="own", updates=900, tuned_at=7, out=tmp_path
     )
-    with pytest.raises(ValueError, match="--tune --updates 7"):
-        study.chosen("mnist_table2", config)
     for rate, error in ((0.05, 1.3), (0.2, 1.1)):
-        more = dict(updates=7, validation=10_000, own=True, learning_rate=rate)
+        more = dict(updates=7, validation=10_000, own=own, learning_rate=rate)
         write(tmp_path, mnist_table2, row, [error], **more)
     write(tmp_path, mnist_table2, row, [0.1], learning_rate=0.4, updates=900, validation=10_000)
     assert study.chosen("mnist_table2", config).learning_rate == 0.2
-    write(tmp_path, mnist_table2, row, [1.2], learning_rate=0.2, updates=900, tuned_at=7)
+    write(tmp_path, mnist_table2, row, [1.2], learning_rate=0.2, updates=900, own=True, tuned_at=7)
     (found,) = (r for r in rows(paper_tables.mnist_table2(tmp_path)) if r["row"] == row)
     assert found["settings"].endswith("; best of 2 on validation, after 7 updates")
-    with pytest.raises(SystemExit):
-        launched(mnist_table2, tmp_path, "--tune", "--tuned-at", "7")
-    assert "leave out one of the two" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--tuned-at", "7"], "with --tune --updates 7"),
+        (["--tuned-at", "7", "--tune"], "leave out --tune and --quick"),
+        (["--tuned-at", "7", "--quick"], "leave out --tune and --quick"),
+        (["--tuned-at", "900"], "of other length"),
+        (["--tuned-at", "-3"], "of other length"),
+    ],
+)
+def test_settings_of_no_trials_are_refused_before_anything_runs(tmp_path, capsys, flags, message):
+    rows = ["--rows", "standard_relu_3x1024", "dropout_relu_maxnorm_3x1024"]
+    with pytest.raises(SystemExit) as stop:
+        mnist_table2.main(["--updates", "900", "--out", str(tmp_path), *rows, *flags])
+    printed = capsys.readouterr().err
+    assert stop.value.code == 2 and message in printed and len(printed.splitlines()) == 1
 
 
 def test_flags_go_before_the_budget_and_an_unknown_row_is_named(tmp_path):
@@ -729,7 +745,10 @@ def test_deepnet_s_dropout_is_compared_on_the_draws_that_both_had(tmp_path):
     write(tmp_path, dataset_size_figure10, "standard_100", [20.4, 30.6, 99.0])
     write(tmp_path, dataset_size_figure10, "deepnet_dropout_500", [9.0])  # beside nothing
     text = paper_tables.dataset_size_figure10(tmp_path)
-    assert "0.50 ± 0.10 points lower than standard_100, over 2 draws" in text
+    assert "0.50 ± 0.10 points lower than standard_100 (" in text and "over 2 draws" in text
+    write(tmp_path, dataset_size_figure10, "deepnet_dropout_100", [10.0, 20.0], updates=200_000)
+    text = paper_tables.dataset_size_figure10(tmp_path)
+    assert "0.50 ± 0.10 points lower" in text and "10.50 ± 0.10 points lower" in text
     assert "standard_500" not in text.split("Settings:")[1]
 
 
