@@ -222,6 +222,6 @@ FIGURES: dict[str, Drawing] = {
     "figure_4.png": Drawing("architectures_figure4", figure_4, (6, 4)),
     "figures_7_8.png": Drawing("features_figures7_8", figures_7_8, (8, 8)),
     "figure_9.png": Drawing("rate_figure9", figure_9, (10, 4)),
-    "figure_10.png": Drawing("dataset_size_figure10", figure_10, (8, 6.5)),
+    "figure_10.png": Drawing("dataset_size_figure10", figure_10, (9, 7)),
     "figure_11.png": Drawing("monte_carlo_figure11", figure_11, (6, 4)),
 }
