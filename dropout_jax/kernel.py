@@ -71,8 +71,9 @@ def fits(key: Key, x: Array, rate: Rate) -> bool:
         and isinstance(x, jax.Array)
         and x.dtype in (jnp.float32, jnp.bfloat16, jnp.float16)
         and x.ndim > 0
-        and x.shape[-1] % bits.LANES == 0
+        and isinstance(x.size, int)  # jax.export may not know it
         and x.size > 0
+        and x.shape[-1] % bits.LANES == 0
         and x.size % (WORDS * bits.LANES) == 0
         and not any(jax.typeof(x).sharding.spec)
     )

@@ -133,6 +133,14 @@ def test_a_cpu_gets_xla_s_program_and_an_nvidia_gpu_the_kernel(monkeypatch):
     jax.clear_caches()
 
 
+def test_a_program_of_unknown_batch_size_is_exported_with_xla_s():
+    (rows,) = jax.export.symbolic_shape("rows")
+    unknown = jax.ShapeDtypeStruct((rows, 1024), jnp.float32)
+    exported = jax.export.export(jax.jit(lambda x: kernel.dropout(KEY, x, 0.1)))(unknown)
+    x = numbers((4, 1024))
+    np.testing.assert_array_equal(exported.call(x), dj.dropout(KEY, x, 0.1))
+
+
 def test_without_the_triton_backend_xla_takes_over(monkeypatch):
     monkeypatch.setattr(kernel, "triton", None)
     x = numbers((4, 1024))
