@@ -37,8 +37,8 @@ rows hot_: 25.2 +- 0.6 with dropout against 29.4 +- 1.0 at 100 images, so that t
 48 +- 7 against 8.8 +- 0.3 at 1000, where the net with dropout comes apart. After 120 updates
 dropout gains 1.4 +- 0.3 points at 100. Deepnet's settings: 24.7 +- 0.8 % at 100, level with our
 net without dropout, 13.2 +- 0.5 at 1000 and 8.8 +- 0.3 at 5000, where it has not settled; without
-dropout 83 %. With the later ramp 23.7 +- 1.0 at 100, 6.4 +- 0.1 at 1000, 3.3 +- 0.1 at 5000, and
-after 200 000 updates 23.3 +- 0.6 at 100. After a million with the first 78 +- 6: the net comes
+dropout 83 %. With the later ramp 23.6 +- 1.0 at 100, 6.4 +- 0.1 at 1000, 3.3 +- 0.1 at 5000, and
+after 200 000 updates 23.2 +- 0.6 at 100. After a million with the first 78 +- 6: the net comes
 apart when momentum gets to 0.99.
 """
 
