@@ -22,7 +22,8 @@ Command: python -m experiments.dataset_size_figure10 --tune, then without --tune
          with --updates 120 --rows dropout_100 standard_100 (--seeds 3 --tune, then --seeds 10)
          with --updates 20000 --products bfloat16 --rows deepnet_dropout_100
          deepnet_standard_100 deepnet_dropout_1000 deepnet_dropout_5000
-         deepnet_exp_dropout_100 deepnet_exp_dropout_1000 deepnet_exp_dropout_5000
+         deepnet_exp_dropout_1000 deepnet_exp_dropout_5000 deepnet_exp_dropout_10000
+         and with --seeds 10 deepnet_exp_dropout_100
          with --updates 200000 --products bfloat16 --rows deepnet_exp_dropout_100
          with --budget paper --updates 1000000 --seeds 3 --rows deepnet_dropout_100
 The runs of deepnet_ that are committed name their updates of rising momentum and not its share; a
@@ -37,7 +38,7 @@ rows hot_: 25.2 +- 0.6 with dropout against 29.4 +- 1.0 at 100 images, so that t
 48 +- 7 against 8.8 +- 0.3 at 1000, where the net with dropout comes apart. After 120 updates
 dropout gains 1.4 +- 0.3 points at 100. Deepnet's settings: 24.7 +- 0.8 % at 100, level with our
 net without dropout, 13.2 +- 0.5 at 1000 and 8.8 +- 0.3 at 5000, where it has not settled; without
-dropout 83 %. With the later ramp 23.6 +- 1.0 at 100, 6.4 +- 0.1 at 1000, 3.3 +- 0.1 at 5000, and
+dropout 83 %. With the later ramp 24.2 +- 0.6 at 100, 6.4 +- 0.1 at 1000, 3.3 +- 0.1 at 5000, and
 after 200 000 updates 23.2 +- 0.6 at 100. After a million with the first 78 +- 6: the net comes
 apart when momentum gets to 0.99.
 """
