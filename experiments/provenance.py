@@ -6,6 +6,7 @@ Nothing here names the machine, its user or its folders.
 import functools
 import hashlib
 import importlib.metadata
+import os
 import platform
 import re
 import shlex
@@ -37,6 +38,7 @@ def provenance(
             "count": len(devices),
         },
         "cpu": _cpu(),
+        "cores": cores(),
         "utc": datetime.now(UTC).isoformat(),
         "wall_seconds": round(float(wall_seconds), 3),
         "data_sha256": data_sha256,
@@ -94,6 +96,13 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def cores() -> int | None:
+    """How many CPU cores this process may use: sums are split among them."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def _cpu() -> str:

@@ -2,8 +2,9 @@
 
 Command: python -m experiments.rerun experiments/results/mnist/<record>.json
 Takes what the record's own run took (its wall_seconds). Expected: every metric equal, bit for
-bit, on the device and the versions of the record; elsewhere the last bits may differ, and
-training spreads them. Exit code 0: all equal. 1: some differ. 2: the record cannot be run.
+bit, on the device, the versions and, of a CPU, as many cores as the record's; elsewhere the last
+bits may differ, and training spreads them. Exit code 0: all equal. 1: some differ. 2: the record
+cannot be run.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ import tyro
 
 from experiments import record
 from experiments.common import cli, user_errors
+from experiments.provenance import cores
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if any(lines.values()):
         was = old.provenance
         print(f"the record was made on {was['device']['kind']} with {was['versions']}")
+        if was["device"]["platform"] == "cpu":
+            then, now = was.get("cores", "an unknown number of"), cores()
+            print(f"on {then} cores, and now on {now}: sums on a CPU depend on how many share them")
     sys.exit(int(any(lines.values())))
 
 

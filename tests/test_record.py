@@ -76,12 +76,13 @@ def test_provenance_is_complete_and_names_no_machine(tmp_path):
     path = write(tmp_path, Config(data_dir=tmp_path))
     text, back = path.read_text(), record.read(path).provenance
     assert set(back) == {
-        "command", "commit", "dirty", "source_sha256", "versions", "device", "cpu", "utc",
+        "command", "commit", "dirty", "source_sha256", "versions", "device", "cpu", "cores", "utc",
         "wall_seconds", "data_sha256",
     }  # fmt: skip
     assert set(back["versions"]) == {"python", "jax", "jaxlib", "flax", "optax", "numpy"}
     assert all(back["versions"].values())
     assert set(back["device"]) == {"platform", "kind", "count"}
+    assert back["cores"] == provenance.cores() >= 1
     assert back["wall_seconds"] == 1.5 and back["data_sha256"] == {"mnist": "ab"}
     for leak in (tmp_path, Path.home(), record.ROOT):
         assert str(leak) not in text

@@ -2,6 +2,7 @@
 silently not that of the record."""
 
 import importlib
+import json
 import math
 import sys
 import types
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import record, rerun
+from experiments import provenance, record, rerun
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,18 @@ def test_the_least_difference_is_found(fake, path, capsys, final, line):
     assert exit_code(path) == 1
     output = capsys.readouterr().out
     assert line in output and "the record was made on" in output
+
+
+@pytest.mark.parametrize(("recorded", "then"), [(64, "64"), (None, "an unknown number of")])
+def test_a_difference_on_a_cpu_says_how_many_cores_there_were(fake, path, capsys, recorded, then):
+    old = json.loads(path.read_text())
+    old["provenance"] |= {"device": {"platform": "cpu", "kind": "cpu", "count": 1}}
+    old["provenance"].pop("cores")  # as older records
+    old["provenance"] |= {"cores": recorded} if recorded else {}
+    path.write_text(json.dumps(old))
+    fake.final = {"error": [0.2, 0.3]}
+    assert exit_code(path) == 1
+    assert f"on {then} cores, and now on {provenance.cores()}: sums" in capsys.readouterr().out
 
 
 def test_bad_input_costs_one_line(fake, path, capsys, tmp_path):
