@@ -16,12 +16,11 @@ from flax import nnx
 
 import dropout_jax as dj
 from dropout_jax import data, losses, runs, schedules, train
-from dropout_jax._typing import Array, check_rate
-from experiments import arms, common, mlp_parts
+from dropout_jax._typing import check_rate
+from experiments import arms, common, loops, mlp_parts
 from experiments.record import WHERE_SET
 
 QUICK_WIDTH, QUICK_CASES = 32, 2000
-CALL_UPDATES = 400  # of training sets so small that the host would spend its time on calls
 
 
 @dataclass(frozen=True)
@@ -131,13 +130,13 @@ def trained(
     if config.quick:
         epochs = min(2, epochs)
     every = max(1, epochs // config.evaluations)
-    passes = passes_of_a_call(epochs, every, per_epoch)
+    passes = loops.passes_of_a_call(epochs, every, per_epoch)
     build, loop = loop_of(config, splits["train"][0].shape[1], epochs * per_epoch, loss)
-    loop = in_passes(loop, passes) if passes > 1 else loop
+    loop = loops.in_passes(loop, passes)
     keys, hyper = arms.keys_of(config.seeds), {}
     if config.training_cases:
-        hyper = {"rows": jax.vmap(functools.partial(some_rows, splits["train"], cases))(keys)}
-        loop = on_own_rows(loop)
+        hyper = {"rows": jax.vmap(functools.partial(loops.some_rows, splits["train"], cases))(keys)}
+        loop = loops.on_own_rows(loop)
     state = jax.jit(jax.vmap(loop.init, (0, 0, None)))(keys, hyper, splits)
     state, history = runs.run(
         loop,
@@ -233,38 +232,3 @@ def loop_of(
         thin=dj.Thin(steps=config.life) if config.life else None,
     )
     return build, loop
-
-
-def passes_of_a_call(epochs: int, every: int, per_epoch: int) -> int:
-    """How many epochs one call of the program holds: evaluations still fall between calls."""
-    most = max(1, CALL_UPDATES // per_epoch)
-    return max(n for n in range(1, most + 1) if epochs % n == every % n == 0)
-
-
-def in_passes(loop: train.Loop, passes: int) -> train.Loop:
-    """The loop whose epoch is so many of `loop`'s."""
-
-    def epoch(state, data):
-        state, losses = jax.lax.scan(lambda s, _: loop.epoch(s, data), state, length=passes)
-        return state, losses.reshape(-1)
-
-    return loop._replace(epoch=epoch)
-
-
-def some_rows(split: train.Split, cases: int, key: Array) -> Array:
-    """Which training cases a run draws for itself."""
-    order = jax.random.permutation(dj.site_key(key, "training cases"), len(split[0]))
-    return order[:cases]
-
-
-def on_own_rows(loop: train.Loop) -> train.Loop:
-    """The loop of runs that each see the training cases of their `hyper["rows"]` alone."""
-
-    def own(state, data):
-        rows = state.hyper["rows"]
-        return {k: (x[rows], y[rows]) if k == "train" else (x, y) for k, (x, y) in data.items()}
-
-    return loop._replace(
-        epoch=lambda state, data: loop.epoch(state, own(state, data)),
-        evaluate=lambda state, data: loop.evaluate(state, own(state, data)),
-    )

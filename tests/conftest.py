@@ -44,6 +44,19 @@ def x64():
         yield
 
 
+@pytest.fixture
+def small_images(monkeypatch):
+    """Instead of MNIST; the checks of its files are in test_data.py."""
+    from small_data import images
+
+    from dropout_jax import data
+    from experiments import study
+
+    monkeypatch.setattr(data, "load", lambda name, data_dir=None: images())
+    monkeypatch.setattr(data, "load_mnist", lambda data_dir=None: images())
+    monkeypatch.setattr(study, "VALIDATION", 100)
+
+
 @pytest.fixture(scope="session")
 def mnist_dir() -> Path:
     """The folder of the four MNIST files; the test is skipped where it is absent."""

@@ -14,6 +14,7 @@ import optax
 import pytest
 from flax import nnx
 from PIL import Image
+from small_data import images
 
 import dropout_jax as dj
 from dropout_jax import checkpoint, data, runs
@@ -24,21 +25,6 @@ pytestmark = pytest.mark.slow
 
 EXPERIMENTS = [quickstart, mnist, keras_example]
 SMALL = ["--quick", "--seeds", "2", "--hidden", "8", "8"]
-
-
-def images(train=400, test=200):
-    """Ten classes of 16 pixels that a small net can learn."""
-    rng = np.random.Generator(np.random.PCG64(0))
-    y = rng.integers(0, 10, train + test).astype(np.int32)
-    x = (np.eye(10, 16)[y] + rng.normal(0, 0.1, (train + test, 16))).astype(np.float32)
-    return data.Dataset("mnist", x[:train], y[:train], x[train:], y[train:], "ab" * 32)
-
-
-@pytest.fixture
-def small_images(monkeypatch):
-    """Instead of MNIST; the checks of its files are in test_data.py."""
-    monkeypatch.setattr(data, "load", lambda name, data_dir=None: images())
-    monkeypatch.setattr(data, "load_mnist", lambda data_dir=None: images())
 
 
 class Saved(list):

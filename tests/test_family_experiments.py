@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from test_experiments import images
+from small_data import images
 
 from dropout_jax import data, layers, train
 from experiments import (

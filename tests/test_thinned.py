@@ -1,7 +1,7 @@
 """The study of thinned training: what it runs, and that a quick run leaves its records."""
 
 import pytest
-from test_experiments import images
+from small_data import images
 
 from dropout_jax import data
 from experiments import record, thinned

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from test_experiments import images
+from small_data import images
 
 import dropout_jax as dj
 from dropout_jax import data
