@@ -6,8 +6,8 @@ for little difference between a pass with dropout and one without.
 Method: the net, max-norm and rates of Figure 4; the loss is R-Drop's (Wu et al. 2021), which asks
 that two masks of an image give the same prediction, and which is ours already (`losses.r_drop`).
 One row draws the masks as Gaussian noise (Table 10). No augmentation, no pretraining, no ensemble.
-An update with two masks takes twice the time: plain dropout runs for as many updates, and, with
---updates 120000, for as long.
+An update with two masks takes 1.6 times as long: plain dropout runs for as many updates, and, with
+--updates 120000, for longer.
 Selection: of alpha, 0.3 or 1, on the last 10 000 training images after the full number of updates.
 In trials of 12 000 updates 3 and 10 were too much (1.86 and 7.0 %, against 1.45 and 1.50).
 
