@@ -77,7 +77,8 @@ def _counter(shape: tuple[int, ...]) -> Array:
         raise ValueError(f"a draw of {size} words is over 2^32; draw it in parts.")
     index = jnp.zeros(shape, jnp.uint32)
     for axis in range(len(shape)):
-        stride = np.uint32(math.prod(shape[axis + 1 :]) % 2**32)
+        stride = math.prod(shape[axis + 1 :])
+        stride = np.uint32(stride % 2**32) if isinstance(stride, int) else jnp.uint32(stride)
         index = index + lax.broadcasted_iota(jnp.uint32, shape, axis) * stride
     return index
 

@@ -26,6 +26,10 @@ def open_folder(folder: str | Path, *, read_only: bool = False) -> ocp.Checkpoin
     killed at any moment leaves the last complete one.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)
+    if "://" in str(folder):
+        raise CheckpointError(
+            f"{folder} is no folder of this machine; give one, and copy it there."
+        )
     path = Path(folder).expanduser().resolve()
     if read_only:
         return ocp.CheckpointManager(path, options=ocp.CheckpointManagerOptions(read_only=True))
@@ -82,7 +86,12 @@ def latest_about(manager: ocp.CheckpointManager) -> dict[str, Any] | None:
 
 
 def _written_with(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-    return manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
+    try:
+        return manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
+    except KeyError:
+        raise CheckpointError(
+            f"{manager.directory}/{step} is no checkpoint of dropout_jax; choose another folder."
+        ) from None
 
 
 def _signature(leaves: dict[str, np.ndarray]) -> list[list[Any]]:

@@ -171,7 +171,7 @@ def load_uci(folder: str | Path, split: int) -> Dataset:
 
     Source: Hernandez-Lobato and Adams 2015, section 5; Gal and Ghahramani 2016, section 5.2.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     files = folder / "data" if (folder / "data").is_dir() else folder
     table = np.atleast_2d(_numbers(files / "data.txt"))
     rows, columns = table.shape

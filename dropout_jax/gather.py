@@ -80,6 +80,8 @@ def _part_of(path, leaf: Array, chain: Chain, units: Units) -> _Part | None:
 def _thinned_axes(path, leaf: Array, chain: Chain) -> dict[int, int]:
     """Which axes of a leaf run over the units of which hidden layer, by its place in the tree."""
     names = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", "")))) for k in path]
+    if any(_contains(names, place) for place in chain.others):
+        return {}
     for i, layer in enumerate(chain.layers):
         axes = {}
         if _contains(names, (*layer, "kernel")):

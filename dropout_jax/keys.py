@@ -4,6 +4,7 @@ import hashlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dropout_jax._typing import Array, Key, check_key
 
@@ -46,13 +47,14 @@ def per_example_keys(key: Key, example_ids: Array) -> Key:
 
     Args:
       key: a typed key, usually `site_key(step_key, site)`.
-      example_ids: integers (batch,), the examples' indices in the data set.
+      example_ids: integers (batch,), the examples' indices in the data set, from 0 to 2^32 - 1.
 
     Returns:
       Typed keys (batch,), to map over.
 
     Raises:
       TypeError: `key` is not a typed key, or the ids are not integers.
+      ValueError: concrete ids outside that range, two of which might have one key.
 
     Example:
       >>> import dropout_jax as dj, jax, jax.numpy as jnp
@@ -62,7 +64,15 @@ def per_example_keys(key: Key, example_ids: Array) -> Key:
       (4, 8)
     """
     check_key(key)
-    ids = jnp.asarray(example_ids)
+    ids = example_ids if isinstance(example_ids, jax.Array) else np.asarray(example_ids)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise TypeError(f"example_ids has dtype {ids.dtype}; write the examples' integer indices.")
+    if ids.size and ids.dtype.itemsize == 8 and not isinstance(ids, jax.core.Tracer):
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= 2**32:
+            raise ValueError(
+                f"example_ids run from {low} to {high}, and a key takes 32 bits of them; write "
+                "indices from 0, such as np.unique(ids, return_inverse=True)[1] of all ids."
+            )
+    ids = jnp.asarray(ids.astype(np.uint32))
     return jax.vmap(jax.random.fold_in, (None, 0))(key, ids.reshape(-1)).reshape(ids.shape)

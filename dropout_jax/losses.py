@@ -106,7 +106,10 @@ def r_drop(alpha: float | Array = 5.0) -> Loss:
         first, second = pairs[:, 0], pairs[:, 1]
         labels = jnp.expand_dims(y, -1)
         chosen = jnp.take_along_axis((first + second) / 2, labels, axis=-1)
-        # KL(P || Q) + KL(Q || P), in one sum whose terms are never negative.
+        # KL(P || Q) + KL(Q || P), in one sum whose terms are never negative. A class that cannot
+        # be, with a logit of -inf under every mask, has no part in it.
+        never = jnp.isneginf(first) & jnp.isneginf(second)
+        first, second = jnp.where(never, 0, first), jnp.where(never, 0, second)
         divergence = jnp.sum((jnp.exp(first) - jnp.exp(second)) * (first - second), axis=-1)
         return jnp.mean(alpha / 4 * divergence) - jnp.mean(chosen)
 

@@ -28,6 +28,18 @@ def error_rate(model: nnx.Module, x: Array, y: Array) -> Array:
 CLASSIFICATION: Metrics = {"loss": cross_entropy, "error": error_rate}
 
 
+def measured(metrics: Metrics, model: nnx.Module, x: Array, y: Array) -> dict[str, Array]:
+    """The metrics of some examples, together, so that they share one forward pass."""
+    found = {name: metric(model, x, y) for name, metric in metrics.items()}
+    for name, value in found.items():
+        if jnp.shape(value) != ():
+            raise TypeError(
+                f"the metric {name!r} has shape {jnp.shape(value)}; write its mean over the "
+                "examples, such as jnp.mean(model(x).argmax(-1) != y)."
+            )
+    return found
+
+
 def mean_in_chunks(measure: Callable[[Array, Array], Any], x: Array, y: Array) -> Any:
     """The mean of per-example means over all of x, a few thousand examples at a time."""
     shards = max(map(parts_of, (x, y)))

@@ -13,6 +13,7 @@ from dropout_jax.layers.dropout import Dropout
 from dropout_jax.layers.family import GaussianDropout
 from dropout_jax.layers.mlp import MLP
 from dropout_jax.layers.scheduled import ScheduledDropout
+from dropout_jax.structure import split
 
 WITH_MOMENTS = (Dropout, ScheduledDropout, GaussianDropout, nnx.Dropout)
 
@@ -52,12 +53,12 @@ def moment_predict(model: MLP, x: Array) -> Array:
     Source: Wang and Manning 2013, "Fast dropout training"; the sum over pairs is ours.
     """
     x = _check_moments(model, x)
-    return _mean_softmax(*nnx.split(model), x)
+    return _mean_softmax(*split(model), x)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _mean_softmax(graphdef, state, x):
-    mean, variance, last = _last_inputs(graphdef, state, x)
+def _mean_softmax(structure, state, x):
+    mean, variance, last = _last_inputs(structure.merge(state), x)
     logits, kernel = last(mean), last.kernel[...].astype(mean.dtype)
     covariance = jnp.einsum("...i,ij,ik->...jk", variance, kernel, kernel)
     own = jnp.diagonal(covariance, axis1=-2, axis2=-1)
@@ -100,12 +101,12 @@ def moments(model: MLP, x: Array) -> Moments:
     Source: Wang and Manning 2013, "Fast dropout training".
     """
     x = _check_moments(model, x)
-    return _moments(*nnx.split(model), x)
+    return _moments(*split(model), x)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _moments(graphdef, state, x):
-    mean, variance, last = _last_inputs(graphdef, state, x)
+def _moments(structure, state, x):
+    mean, variance, last = _last_inputs(structure.merge(state), x)
     return Moments(*_linear(last, mean, variance))
 
 
@@ -123,9 +124,8 @@ def _check_moments(model, x):
     return check_floating(x)
 
 
-def _last_inputs(graphdef, state, x):
+def _last_inputs(model, x):
     """Mean and variance of what the last layer takes, dropout included, and that layer."""
-    model = nnx.merge(graphdef, state)
     mean = x.astype(wide_dtype(x))
     variance = jnp.zeros_like(mean)
     for drop, linear in zip(model.dropouts[:-1], model.linears[:-1], strict=True):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dropout_jax._typing import Array, Key, check_key, wide_dtype
+from dropout_jax.structure import split
 from dropout_jax.train import rekey
 
 Output = Callable[[Array], Array]
@@ -39,6 +40,9 @@ def predict_scaled(model: nnx.Module, x: Array, *, output: Output = jax.nn.softm
     Returns:
       Predictions (examples, ...), probabilities by default.
 
+    Raises:
+      TypeError: a model that is no `nnx.Module`.
+
     Example:
       >>> import dropout_jax as dj, jax.numpy as jnp
       >>> from flax import nnx
@@ -48,13 +52,13 @@ def predict_scaled(model: nnx.Module, x: Array, *, output: Output = jax.nn.softm
 
     Source: Srivastava et al. 2014, section 4.
     """
-    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    return _scaled(graphdef, output, params, rest, x)
+    structure, state = split(model)
+    return _scaled(structure, output, state, x)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _scaled(graphdef, output, params, rest, x):
-    model = nnx.merge(graphdef, params, rest, copy=True)
+def _scaled(structure, output, state, x):
+    model = structure.merge(state)
     model.eval()
     return output(model(x))
 
@@ -91,8 +95,8 @@ def mc_samples(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def _samples(graphdef, params, rest, samples, output, key, x):
-    sub_network = _sub_networks(graphdef, params, rest, output, key, x)
+def _samples(structure, params, rest, samples, output, key, x):
+    sub_network = _sub_networks(structure, params, rest, output, key, x)
     return jax.lax.map(sub_network, jnp.arange(samples))
 
 
@@ -119,7 +123,7 @@ def mc_predict(
       A `Prediction`: mean and stddev, both (examples, ...), probabilities by default.
 
     Raises:
-      TypeError: `key` is missing or not a typed key.
+      TypeError: `key` is missing or not a typed key; a model that is no `nnx.Module`.
       ValueError: samples that are not a whole number over 0.
 
     Example:
@@ -138,20 +142,22 @@ def mc_predict(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def _predict(graphdef, params, rest, samples, output, key, x):
-    sub_network = _sub_networks(graphdef, params, rest, output, key, x)
+def _predict(structure, params, rest, samples, output, key, x):
+    sub_network = _sub_networks(structure, params, rest, output, key, x)
 
-    def add(moments, k):  # Welford's recurrence, which does not cancel
+    def add(moments, k):  # Welford's recurrence, which does not cancel, as a sum of squares
         mean, squares = moments
-        prediction = sub_network(k)
-        before = prediction - mean
-        mean = mean + before / (k + 1)
-        return (mean, squares + before * (prediction - mean)), None
+        difference = sub_network(k) - mean
+        return (mean + difference / (k + 1), squares + difference**2 * (k / (k + 1))), None
 
-    like = jax.eval_shape(sub_network, 0)
-    zeros = jnp.zeros(like.shape, wide_dtype(like), out_sharding=like.sharding)
+    zeros = _zeros_like(sub_network)
     (mean, squares), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(samples))
     return Prediction(mean, jnp.sqrt(squares / samples))
+
+
+def _zeros_like(sub_network):
+    like = jax.eval_shape(sub_network, 0)
+    return jnp.zeros(like.shape, wide_dtype(like), out_sharding=like.sharding)
 
 
 def geometric_mean_predict(key: Key, model: nnx.Module, x: Array, *, samples: int) -> Array:
@@ -182,26 +188,34 @@ def geometric_mean_predict(key: Key, model: nnx.Module, x: Array, *, samples: in
     Source: Hinton et al. 2012 (arXiv:1207.0580), for the identity; Baldi and Sadowski 2013,
     "Understanding Dropout", for the name and for deeper networks.
     """
-    return jax.nn.softmax(mc_predict(key, model, x, samples=samples, output=_identity).mean)
+    state = _ready(key, model, samples)
+    return _geometric_mean(*state, samples, key, x)
 
 
-def _identity(logits):
-    return logits
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _geometric_mean(structure, params, rest, samples, key, x):
+    sub_network = _sub_networks(structure, params, rest, lambda logits: logits, key, x)
+
+    def add(total, k):  # a logit of -inf, for a class that cannot be, stays one
+        return total + sub_network(k), None
+
+    total, _ = jax.lax.scan(add, _zeros_like(sub_network), jnp.arange(samples))
+    return jax.nn.softmax(total / samples)
 
 
 def _ready(key, model, samples):
     check_key(key)
     if not isinstance(samples, Integral) or samples < 1:
         raise ValueError(f"samples is {samples!r}; write a whole number, 1 or more, such as 100.")
-    return nnx.split(model, nnx.Param, ...)
+    return split(model, nnx.Param, ...)
 
 
-def _sub_networks(graphdef, params, rest, output, key, x):
+def _sub_networks(structure, params, rest, output, key, x):
     """k -> the prediction of the k-th sub-network."""
 
     def sub_network(k):
         masked = rekey(rest, jax.random.fold_in(key, k))
-        model = nnx.merge(graphdef, params, masked, copy=True)
+        model = structure.merge(params, masked)
         model.eval()
         model.set_attributes(deterministic=False, raise_if_not_found=False)
         return output(model(x))

@@ -83,7 +83,8 @@ def run(
 
     Raises:
       NonFiniteLossError: the loss or the weights of every run became NaN or infinite.
-      CheckpointError: the checkpoint found is of another run, or the folder cannot be written.
+      CheckpointError: the checkpoint found is of another run or of more epochs, or the folder
+        cannot be written.
       KeyboardInterrupt: passed on; the last evaluated epoch is saved.
     """
     many = _one_by_one if in_turn else lambda f: jax.vmap(f, (0, None))
@@ -95,6 +96,11 @@ def run(
     state, rows = saved.resume(state)
     on_epoch(state)
     done = rows[-1]["epoch"] if rows else 0
+    if done > epochs:
+        raise checkpoints.CheckpointError(
+            f"the run in {checkpoint_dir} has made {done} epochs, and {epochs} were asked for; "
+            "write as many or more, or choose another folder."
+        )
     bar = tqdm(total=epochs, initial=done, desc=label, unit="epoch", disable=not progress)
     try:
         with bar, saved:

@@ -17,7 +17,8 @@ def save(folder: str | Path, model: nnx.Module) -> None:
       model: any `nnx.Module`.
 
     Raises:
-      CheckpointError: the folder cannot be written, or holds the checkpoints of a run.
+      CheckpointError: the folder cannot be written, or holds the checkpoints of a run or folders
+        that are named as they are; a model without arrays, or with empty ones.
 
     Example:
       >>> import dropout_jax as dj, jax.numpy as jnp, tempfile
@@ -30,6 +31,10 @@ def save(folder: str | Path, model: nnx.Module) -> None:
       True
     """
     state = nnx.state(model)
+    if not all(leaf.size for leaf in jax.tree.leaves(state)) or not jax.tree.leaves(state):
+        raise checkpoint.CheckpointError(
+            f"{type(model).__name__} holds no arrays, or empty ones, which cannot be written."
+        )
     with checkpoint.open_folder(folder) as manager:
         if "model" not in (checkpoint.latest_about(manager) or {"model": None}):
             raise checkpoint.CheckpointError(

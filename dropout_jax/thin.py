@@ -71,6 +71,8 @@ class Chain(NamedTuple):
 
     layers: tuple[tuple[str, ...], ...]
     hidden: tuple[Hidden, ...]
+    others: tuple[tuple[str, ...], ...] = ()
+    """places of parameters that end as one of the chain's does, deeper in the model"""
 
 
 Units = tuple[Array, ...]
@@ -89,9 +91,12 @@ def chain_of(model: Any, thin: Thin) -> Chain:
       A `Chain`. Each hidden layer keeps round(width (1 - rate) / block) blocks, at least one.
 
     Raises:
+      TypeError: a `thin` that is no `Thin`.
       ValueError: a block that does not divide a width, or that is too large to drop any at the
-        rate; a rate that is traced; no such place.
+        rate; a rate that is traced; no such place, or another layer there.
     """
+    if not isinstance(thin, Thin):
+        raise TypeError(f"thin is {thin!r}; write Thin(), or Thin(steps=..., block=...).")
     layers, dropouts = thin.layers, thin.dropouts
     if layers is None:
         count = len(getattr(model, "linears", ()))
@@ -110,10 +115,10 @@ def chain_of(model: Any, thin: Thin) -> Chain:
     layers, dropouts = (
         tuple(tuple(place.split("/")) for place in places) for places in (layers, dropouts)
     )
-    _at(model, layers[-1])
+    linears = [_at(model, layer, nnx.Linear) for layer in layers]
     hidden = []
-    for layer, place in zip(layers[:-1], dropouts, strict=True):
-        width, rate = _at(model, layer).out_features, _at(model, place).rate
+    for layer, linear, place in zip(layers[:-1], linears[:-1], dropouts, strict=True):
+        width, rate = linear.out_features, _at(model, place, nnx.Dropout).rate
         if not is_static(rate):
             raise ValueError(
                 f"the rate at {'/'.join(place)} is an array; the shape of a sub-network depends on "
@@ -131,15 +136,23 @@ def chain_of(model: Any, thin: Thin) -> Chain:
                 f"would be dropped; write Thin(block=...) with less than {thin.block}."
             )
         hidden.append(Hidden(place, width, kept, thin.block))
-    return Chain(layers, tuple(hidden))
+    own = {(*layer, name) for layer in layers for name in ("kernel", "bias")}
+    places = (tuple(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param)))
+    others = tuple(p for p in places if any(p[-len(o) :] == o and p != o for o in own))
+    return Chain(layers, tuple(hidden), others)
 
 
-def _at(model: Any, place: tuple[str, ...]) -> Any:
+def _at(model: Any, place: tuple[str, ...], kind: type = object) -> Any:
     for name in place:
         try:
             model = model[int(name)] if name.isdigit() else getattr(model, name)
-        except (AttributeError, IndexError, KeyError):
+        except (AttributeError, IndexError, KeyError, TypeError):
             raise ValueError(f"the model has nothing at {'/'.join(place)!r}.") from None
+    if not isinstance(model, kind):
+        raise ValueError(
+            f"at {'/'.join(place)!r} the model has {type(model).__name__}; the layers of Thin are "
+            "places of nnx.Linear, and its dropouts of Dropout."
+        )
     return model
 
 

@@ -1,5 +1,6 @@
 """The optax loop. A run is a function: scan inside, vmap outside."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from flax import nnx
 from dropout_jax._typing import Array, Key, check_key
 from dropout_jax.gather import put, take
 from dropout_jax.keys import site_key
-from dropout_jax.metrics import CLASSIFICATION, Metrics, cross_entropy, mean_in_chunks
+from dropout_jax.metrics import CLASSIFICATION, Metrics, cross_entropy, mean_in_chunks, measured
 from dropout_jax.rows import rows_of
 from dropout_jax.thin import Chain, Thin, chain_of, draw, scale_instead
 
@@ -118,9 +119,7 @@ def make_loop(
         model = nnx.merge(graphdef, state.params, state.rest)
         model.eval()
 
-        def measure(x, y):  # together, so that the metrics share one forward pass
-            return {name: metric(model, x, y) for name, metric in metrics.items()}
-
+        measure = functools.partial(measured, metrics, model)
         return {
             f"{split}_{name}": value
             for split, (x, y) in data.items()

@@ -12,9 +12,10 @@ from flax import nnx
 
 from dropout_jax._typing import Array, Key, check_key
 from dropout_jax.keys import site_key
-from dropout_jax.metrics import CLASSIFICATION, Metrics, cross_entropy, mean_in_chunks
+from dropout_jax.metrics import CLASSIFICATION, Metrics, cross_entropy, mean_in_chunks, measured
 from dropout_jax.rows import devices_of, parts_of
 from dropout_jax.runs import History, run
+from dropout_jax.structure import check_module, split
 from dropout_jax.thin import Thin
 from dropout_jax.train import Split, State, check_data, make_loop, rekey
 
@@ -61,13 +62,15 @@ def fit(
       A `History`: "loss", and "val_" + each metric, by epoch.
 
     Raises:
-      TypeError: labels that are no integers, for the default loss or metrics; an optimizer that is
+      TypeError: a model that is no `nnx.Module`; labels that are no integers, or outputs that are
+        no logits, for the default loss or metrics; a metric that is no number; an optimizer that is
         no optax transformation; epochs or a batch_size that are no whole numbers.
       ValueError: lengths that differ, fewer examples than a batch, epochs below 1, labels that are
         no classes of the model, a batch that does not divide among the devices.
       NonFiniteLossError: the loss or the weights became NaN or infinite; the model keeps its last
         good epoch.
-      CheckpointError: the checkpoint found is of another run, or the folder cannot be written.
+      CheckpointError: the checkpoint found is of another run or of more epochs, or the folder
+        cannot be written.
 
     Example:
       >>> import dropout_jax as dj, jax, jax.numpy as jnp, optax
@@ -80,6 +83,7 @@ def fit(
       0.0
     """
     check_key(key)
+    check_module(model)
     _check_counts(epochs, batch_size)
     if not hasattr(optimizer, "init"):
         raise TypeError(f"optimizer is {optimizer!r}; write one of optax's, as optax.adam(1e-3).")
@@ -130,7 +134,7 @@ def fit(
                 evaluate=tuple(data)[1:],
                 checkpoint_dir=checkpoint_dir,
                 progress=progress,
-                on_epoch=lambda state: nnx.update(model, state.params, state.rest),
+                on_epoch=lambda state: nnx.update(model, state.params, _but_streams(state.rest)),
             )
     finally:
         model.eval()
@@ -153,7 +157,8 @@ def evaluate(
       name -> value.
 
     Raises:
-      TypeError: labels that are no integers, for the default metrics.
+      TypeError: a model that is no `nnx.Module`; labels that are no integers, or outputs that are
+        no logits, for the default metrics; a metric that is no number.
       ValueError: lengths that differ, no examples, labels that are no classes of the model.
 
     Example:
@@ -163,21 +168,27 @@ def evaluate(
       >>> sorted(dj.evaluate(model, jnp.ones((3, 4)), jnp.zeros(3, int)))
       ['error', 'loss']
     """
+    check_module(model)
     x, y = jnp.asarray(x), jnp.asarray(y)
     check_data({"train": (x, y)}, 1)
     if metrics is CLASSIFICATION:
         _check_labels("y", y, _shape_of_outputs(model, x))
-    graphdef, state = nnx.split(model)
+    structure, state = split(model)
     with devices_of(x):
-        measured = _measured(graphdef, tuple(metrics.items()), state, x, y)
-    return {name: float(value) for name, value in measured.items()}
+        values = _measured(structure, tuple(metrics.items()), state, x, y)
+    return {name: float(value) for name, value in values.items()}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _measured(graphdef, metrics, state, x, y):
-    model = nnx.merge(graphdef, state, copy=True)
+def _measured(structure, metrics, state, x, y):
+    model = structure.merge(state)
     model.eval()
-    return mean_in_chunks(lambda x, y: {name: m(model, x, y) for name, m in metrics}, x, y)
+    return mean_in_chunks(functools.partial(measured, dict(metrics), model), x, y)
+
+
+def _but_streams(rest: nnx.State) -> nnx.State:
+    """What training leaves in the model: its own streams stay, of whatever keys they are."""
+    return nnx.filter_state(rest, nnx.Not(nnx.RngState))
 
 
 def _check_counts(epochs: int, batch_size: int) -> None:
@@ -189,14 +200,21 @@ def _check_counts(epochs: int, batch_size: int) -> None:
 
 
 def _shape_of_outputs(model: nnx.Module, x: Array) -> tuple[int, ...]:
-    graphdef, state = nnx.split(model)
+    structure, state = split(model)
 
     def outputs(state, x):
-        model = nnx.merge(graphdef, state, copy=True)
+        model = structure.merge(state)
         model.eval()
         return model(x)
 
-    return jax.eval_shape(outputs, state, x).shape
+    found = jax.eval_shape(outputs, state, x)
+    if not isinstance(found, jax.ShapeDtypeStruct) or found.ndim < 2:
+        raise TypeError(
+            f"the model's outputs are {found}, and the default loss and metrics take one array of "
+            "logits (examples, ..., classes): give loss= and metrics=, functions (model, x, y) -> "
+            "a number, for others."
+        )
+    return found.shape
 
 
 def _check_labels(name: str, y: Array, outputs: tuple[int, ...]) -> None:

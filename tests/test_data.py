@@ -338,6 +338,11 @@ def uci(tmp_path):
     return tmp_path / "toy"
 
 
+def test_uci_in_the_home_folder(uci, monkeypatch):
+    monkeypatch.setenv("HOME", str(uci.parent))
+    np.testing.assert_array_equal(data.load_uci("~/toy", 0).train_x, data.load_uci(uci, 0).train_x)
+
+
 @pytest.mark.parametrize("inner", ["", "data"])
 def test_uci_rows_columns_and_order(uci, inner):
     toy = data.load_uci(uci / inner, 0)

@@ -18,7 +18,17 @@ TABLE_SCRIPTS = sorted((ROOT / "scripts").glob("make_*"))
 # A module imports from lower ranks only. `noise` and `layers` stand for their whole folders.
 RANKS = [
     {"_typing", "idx"},
-    {"keys", "bits", "data", "rows", "schedules", "rates", "constraints", "checkpoint"},
+    {
+        "keys",
+        "bits",
+        "data",
+        "rows",
+        "schedules",
+        "rates",
+        "constraints",
+        "checkpoint",
+        "structure",
+    },  # fmt: skip
     {"masks", "metrics"},
     {"dropout"},
     {"noise", "kernel"},
@@ -42,6 +52,7 @@ MAY_IMPORT = {
         "identity",
         "metrics",
         "saving",
+        "structure",
         "trainer",
     },
     "optax": {"constraints", "metrics", "schedules", "losses", "train", "trainer"},

@@ -50,6 +50,17 @@ def test_a_program_exported_without_the_batch_size_draws_the_same_mask(rate):
         equal(exported.call(x), step(x))
 
 
+@pytest.mark.parametrize("unknown", ["b, t, 64", "b, h, w, 3"])
+@rates
+def test_a_program_exported_without_several_sizes_draws_the_same_mask(rate, unknown):
+    shape = jax.export.symbolic_shape(unknown)
+    step = jax.jit(lambda x: dj.dropout(KEY, x, rate))
+    exported = jax.export.export(step)(jax.ShapeDtypeStruct(shape, jnp.float32))
+    for sides in (2, 5):
+        x = jnp.ones((sides,) * (len(shape) - 1) + (shape[-1],))
+        equal(exported.call(x), step(x))
+
+
 @pytest.mark.parametrize("shape", [(), (33,), (3, 5, 7), (64, 128)])
 @rates
 def test_jit(rate, shape):

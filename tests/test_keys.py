@@ -97,3 +97,16 @@ def test_bad_sites(site):
 def test_bad_ids(ids):
     with pytest.raises(TypeError, match="integer indices"):
         dj.per_example_keys(KEY, ids)
+
+
+@pytest.mark.parametrize("ids", [np.array([5, 5 + 2**32]), [2**32], np.array([-1, 3])])
+def test_ids_that_a_key_cannot_hold(ids):
+    with pytest.raises(ValueError, match="a key takes 32 bits.*write indices from 0"):
+        dj.per_example_keys(KEY, ids)
+
+
+def test_ids_of_64_bits_are_those_of_32():
+    ids = np.array([0, 7, 2**32 - 1])
+    keys = data(dj.per_example_keys(KEY, ids))
+    np.testing.assert_array_equal(keys, data(dj.per_example_keys(KEY, ids.astype(np.uint32))))
+    assert len(np.unique(keys, axis=0)) == 3

@@ -228,3 +228,19 @@ def test_fit_takes_it(objective):
     fit = functools.partial(dj.fit, key=KEY, epochs=2, batch_size=16, progress=False)
     history = fit(mlp(), optax.sgd(0.1), x, y, loss=objective, validation_data=(x, y))
     assert np.all(np.isfinite(history["loss"])) and history["val_error"].shape == (2,)
+
+
+def test_a_class_that_cannot_be_has_no_part_in_r_drop():
+    """Noise of a logit of -inf is -inf: the loss is that of the other classes."""
+
+    class Barred(Known):
+        def __call__(self, x):
+            logits = super().__call__(x)
+            return jnp.concatenate([logits, jnp.full((len(logits), 1), -jnp.inf)], axis=-1)
+
+    loss = losses.r_drop(alpha=2.0)
+    value, grads = nnx.value_and_grad(loss)(Barred(), jnp.asarray(X), jnp.asarray(Y))
+    plain, plain_grads = nnx.value_and_grad(loss)(Known(), jnp.asarray(X), jnp.asarray(Y))
+    np.testing.assert_allclose(value, plain, rtol=1e-6)
+    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(plain_grads), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

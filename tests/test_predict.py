@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import linen, nnx
 from scipy import integrate, stats
 from thresholds import assert_chi_square, assert_normal
 
@@ -427,3 +427,66 @@ def test_errors_of_the_moments(rule):
         rule(dj.layers.MLP((4, 3), rates=0.5, activation=jnp.tanh, rngs=nnx.Rngs(0)), inputs())
     with pytest.raises(TypeError, match=r"astype\(jnp\.float32\)"):
         rule(mlp(), jnp.ones((2, 4), jnp.int32))
+
+
+# Networks that are not simple.
+
+
+class Residual(nnx.Module):
+    """Its branch is seldom dropped: most sub-networks agree on most examples."""
+
+    def __init__(self, rngs):
+        self.inner, self.drop = nnx.Linear(16, 16, rngs=rngs), dj.layers.DropPath(0.1, rngs=rngs)
+        self.out = nnx.Linear(16, 10, rngs=rngs)
+
+    def __call__(self, x):
+        return self.out(x + self.drop(nnx.relu(self.inner(x))))
+
+
+@pytest.mark.parametrize("samples", [2, 5, 20])
+def test_the_deviation_of_sub_networks_that_agree_is_a_number(samples):
+    model, x = Residual(nnx.Rngs(0)), jax.random.normal(KEY, (300, 16))
+    stddev = predict.mc_predict(KEY, model, x, samples=samples).stddev
+    by_hand = predict.mc_samples(KEY, model, x, samples=samples).std(0)
+    # Both are sums of as many squares of rounded probabilities, each off by a few units of 2^-24.
+    np.testing.assert_allclose(stddev, by_hand, atol=16 * 2.0**-24)
+
+
+def test_a_class_that_cannot_be_has_probability_zero():
+    class Barred(nnx.Module):
+        def __init__(self):
+            self.mlp = mlp()
+
+        def __call__(self, x):
+            return self.mlp(x).at[..., 2].set(-jnp.inf)
+
+    for name, rule in RULES.items():
+        if name != "moments":
+            p = jax.tree.leaves(rule(Barred(), inputs()))[0]
+            assert np.all(p[..., 2] == 0) and np.allclose(p.sum(-1), 1), name
+
+
+class Listed(nnx.Module):
+    """An attribute that cannot be hashed."""
+
+    def __init__(self, factors):
+        self.mlp, self.factors = mlp(), nnx.static(factors)
+
+    def __call__(self, x):
+        return self.mlp(x) * self.factors[0]
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if name != "moments"])
+def test_a_model_may_hold_a_list_and_change_it(name):
+    model, rule = Listed([1.0]), RULES[name]
+    first = rule(model, inputs())
+    assert_equal(first, rule(model.mlp, inputs())) if name == "scaled" else None
+    model.factors[0] = 0.0
+    uniform = jax.tree.leaves(rule(model, inputs()))[0]
+    assert np.allclose(uniform, 1 / 3) and not np.allclose(jax.tree.leaves(first)[0], 1 / 3)
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if name != "moments"])
+def test_another_kind_of_model_says_what_to_write(name):
+    with pytest.raises(TypeError, match="model is Dense and no nnx.Module.*ToNNX"):
+        RULES[name](linen.Dense(3), inputs())

@@ -425,6 +425,9 @@ def test_a_complete_run_comes_back_without_training_and_can_be_prolonged(tmp_pat
     straight, expected = straight_run(epochs=6)
     assert_same(weights(longer), weights(straight))
     assert_same(history.metrics, expected.metrics)
+    with pytest.raises(checkpoint.CheckpointError, match="has made 6 epochs, and 3 were asked for"):
+        run(checkpoint_dir=tmp_path, epochs=3)
+    assert_same(weights(run(checkpoint_dir=tmp_path, epochs=6)[0]), weights(straight))
 
 
 @pytest.mark.slow

@@ -113,6 +113,19 @@ def test_a_key_is_needed():
         standout(None, X, A)
 
 
+def test_activations_that_are_not_finite_are_what_they_are_in_a_program():
+    a = jnp.array([jnp.nan, -jnp.inf, jnp.inf])
+    expected = jax.jit(lambda a: standout(KEY, jnp.ones(3), a))(a)
+    np.testing.assert_array_equal(standout(KEY, jnp.ones(3), a), expected)
+    assert expected.tolist()[1:] == [0, 1]
+
+
+def test_complex_activations_are_an_error():
+    for call in (standout_mean, lambda x, a: standout(KEY, x, a)):
+        with pytest.raises(TypeError, match="write activations.real"):
+            call(jnp.ones(2), jnp.ones(2, jnp.complex64))
+
+
 def test_activations_may_be_a_number():
     x = jnp.ones(64)
     for zero in (0, 0.0):

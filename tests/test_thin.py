@@ -253,6 +253,38 @@ def test_a_named_chain_trains():
     assert (model.fc2.kernel[...] != before).mean() > 0.9
 
 
+class Twice(nnx.Module):
+    """A chain, and layers of the same names deeper in the model."""
+
+    def __init__(self, width, rngs):
+        self.block = nnx.Dict(fc1=nnx.Linear(12, width, rngs=rngs),
+                              fc2=nnx.Linear(width, 12, rngs=rngs))  # fmt: skip
+        self.fc1, self.fc2 = nnx.Linear(12, 32, rngs=rngs), nnx.Linear(32, 5, rngs=rngs)
+        self.drop = dj.layers.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        x = x + self.block["fc2"](self.block["fc1"](x))
+        return self.fc2(self.drop(nnx.relu(self.fc1(x))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [32, 64])
+def test_layers_of_the_same_name_elsewhere_are_left_whole(width):
+    x, y = data()["train"]
+    model = Twice(width, nnx.Rngs(0))
+    before = model.block["fc1"].kernel[...], model.fc1.kernel[...]
+    chain = Thin(steps=4, block=4, layers=("fc1", "fc2"), dropouts=("drop",))
+    dj.fit(model, optax.adam(0.1), x, y, key=jax.random.key(0), epochs=1, batch_size=len(x),
+           thin=chain, progress=False)  # fmt: skip
+    after = model.block["fc1"].kernel[...], model.fc1.kernel[...]
+    changed = [int(np.any(a != b, axis=0).sum()) for a, b in zip(after, before, strict=True)]
+    assert changed[0] == width and 8 <= changed[1] <= 16
+
+
+def twice(layers=("fc1", "fc2"), dropouts=("drop",)):
+    return chain_of(Twice(8, nnx.Rngs(0)), Thin(layers=layers, dropouts=dropouts))
+
+
 def fit_thin(optimizer):
     x, y = jnp.ones((20, SIZES[0])), jnp.arange(20) % 2
     options = dict(key=jax.random.key(0), epochs=1, batch_size=5, progress=False)
@@ -275,6 +307,15 @@ def fit_thin(optimizer):
             lambda: chain_of(mlp(), Thin(layers=("linears/0", "linears/1"), dropouts=())),
             "1 dropouts",
         ),
+        (
+            lambda: chain_of(
+                Twice(8, nnx.Rngs(0)), Thin(layers=("drop", "fc2"), dropouts=("fc1",))
+            ),
+            "at 'drop' the model has Dropout",
+        ),
+        (lambda: twice(layers=("drop", "fc2")), "at 'drop' the model has Dropout"),
+        (lambda: twice(dropouts=("fc1",)), "at 'fc1' the model has Linear"),
+        (lambda: twice(layers=("fc1/0", "fc2")), "nothing at 'fc1/0'"),
         (lambda: chain_of(mlp((0, jnp.float32(0.5), 0.5)), Thin()), "Python number"),
         (lambda: chain_of(mlp((0, 0.2, 0.2)), Thin(block=16)), "none would be dropped"),
         (lambda: fit_thin(optax.adafactor(1e-2)), r"such as optax.sgd or optax.adam"),

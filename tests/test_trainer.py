@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
+from flax import linen, nnx
 
 import dropout_jax as dj
 from dropout_jax import checkpoint, metrics
@@ -275,3 +275,78 @@ def test_an_mlp_says_how_to_flatten_and_that_pixels_are_numbers():
         fit(images, jnp.zeros(32, int))
     with pytest.raises(TypeError, match="x has dtype uint8"):
         fit(jnp.ones((32, 8), jnp.uint8), jnp.zeros(32, int))
+
+
+def test_the_model_keeps_streams_of_its_own_kind(tmp_path):
+    """With a key of another implementation, too: what is saved can be loaded."""
+    (x, y), model = task(), mlp()
+    streams = [jax.random.key_data(k) for k in jax.tree.leaves(nnx.state(model, nnx.RngKey))]
+    key = jax.random.key(0, impl="rbg")
+    dj.fit(model, optax.sgd(0.1), x, y, key=key, epochs=1, progress=False)
+    for kept, before in zip(jax.tree.leaves(nnx.state(model, nnx.RngKey)), streams, strict=True):
+        np.testing.assert_array_equal(jax.random.key_data(kept), before)
+    dj.save(tmp_path, model)
+    dj.load(tmp_path, other := mlp(1))
+    assert_same_model(model, other)
+
+
+class Answer(nnx.Module):
+    """An MLP whose outputs are changed by `how`."""
+
+    def __init__(self, how):
+        self.mlp, self.how = mlp(), how
+
+    def __call__(self, x):
+        return self.how(self.mlp(x))
+
+
+@pytest.mark.parametrize("how", [lambda y: (y, 1), lambda y: y[:, 0], lambda y: y.sum()])
+def test_outputs_that_are_no_logits_say_what_to_write(how):
+    for call in (fit_model, dj.evaluate):
+        with pytest.raises(TypeError, match=r"one array of logits.*give loss= and metrics="):
+            call(Answer(how), *task())
+
+
+def fit_model(model, x, y, **options):
+    return dj.fit(model, optax.sgd(0.1), x, y, key=KEY, epochs=1, progress=False, **options)
+
+
+def test_a_metric_of_each_example_says_what_to_write():
+    wrong = {"wrong": lambda model, x, y: model(x).argmax(-1) != y}
+    with pytest.raises(TypeError, match=r"'wrong' has shape \(48,\); write its mean"):
+        dj.evaluate(mlp(), *task(), metrics=wrong)
+    with pytest.raises(TypeError, match=r"'wrong' has shape \(48,\); write its mean"):
+        fit_model(mlp(), *task(), validation_data=task(), metrics=wrong)
+
+
+def test_another_kind_of_model_or_thinning_says_what_to_write():
+    for call in (fit_model, dj.evaluate):
+        with pytest.raises(TypeError, match="model is Dense and no nnx.Module"):
+            call(linen.Dense(3), *task())
+    with pytest.raises(TypeError, match=r"thin is True; write Thin\(\)"):
+        fit_model(mlp(), *task(), thin=True)
+
+
+@pytest.mark.parametrize("folder", ["gs://bucket/run", "s3://bucket"])
+def test_a_folder_of_another_machine_is_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(checkpoint.CheckpointError, match="no folder of this machine"):
+        dj.save(folder, mlp())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_holds_nothing_is_not_saved(tmp_path):
+    for model in (dj.layers.Dropout(0.5), nnx.BatchNorm(0, rngs=nnx.Rngs(0))):
+        with pytest.raises(checkpoint.CheckpointError, match="holds no arrays, or empty ones"):
+            dj.save(tmp_path, model)
+
+
+def test_folders_that_are_named_as_checkpoints_are_left_alone(tmp_path):
+    (tmp_path / "3").mkdir()
+    (tmp_path / "3" / "notes.txt").write_text("mine")
+    for call in (dj.save, dj.load):
+        with pytest.raises(checkpoint.CheckpointError, match="3 is no checkpoint of dropout_jax"):
+            call(tmp_path, mlp())
+    with pytest.raises(checkpoint.CheckpointError, match="3 is no checkpoint of dropout_jax"):
+        fit_model(mlp(), *task(), checkpoint_dir=tmp_path)
+    assert (tmp_path / "3" / "notes.txt").read_text() == "mine"

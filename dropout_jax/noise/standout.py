@@ -46,7 +46,11 @@ def standout(
     beta, is the paper's practical form.
     """
     x, logit_keep = _check(x, activations, alpha, beta)
-    return dropout_unscaled(key, x, jax.lax.stop_gradient(jax.nn.sigmoid(-logit_keep)))
+    return _dropped(key, x, jax.lax.stop_gradient(jax.nn.sigmoid(-logit_keep)))
+
+
+# Jitted, so that activations that are not finite are no bad rate: they are what training meets.
+_dropped = jax.jit(dropout_unscaled)
 
 
 def standout_mean(x: Array, activations: Array, *, alpha: float = 1.0, beta: float = 0.0) -> Array:
@@ -79,6 +83,8 @@ def standout_mean(x: Array, activations: Array, *, alpha: float = 1.0, beta: flo
 def _check(x, activations, alpha, beta):
     activations = float(activations) if is_static(activations) else activations
     x, activations = check_floating(x), check_floating(activations, "activations")
+    if jnp.iscomplexobj(activations):
+        raise TypeError("activations are complex, and logits are not; write activations.real.")
     check_broadcasts("activations", activations.shape, x.shape)
     wide = wide_dtype(activations)
     return x, alpha * activations.astype(wide) + beta
