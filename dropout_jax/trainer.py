@@ -39,7 +39,8 @@ def fit(
     """Train an NNX model in place: what Keras users call compile and fit.
 
     Args:
-      model: any `nnx.Module` with `model(x)`; it is updated, and left in evaluation mode.
+      model: any `nnx.Module` with `model(x)`; it is updated, all but its random streams, and left
+        in evaluation mode.
       optimizer: an optax transformation, such as `optax.adam(1e-3)`.
       x: inputs (examples, ...); where they are spread over devices, so is the work.
       y: targets (examples, ...); integer labels (examples,) for the default loss.
@@ -168,7 +169,6 @@ def evaluate(
       >>> sorted(dj.evaluate(model, jnp.ones((3, 4)), jnp.zeros(3, int)))
       ['error', 'loss']
     """
-    check_module(model)
     x, y = jnp.asarray(x), jnp.asarray(y)
     check_data({"train": (x, y)}, 1)
     if metrics is CLASSIFICATION:

@@ -231,7 +231,7 @@ def test_fit_takes_it(objective):
 
 
 def test_a_class_that_cannot_be_has_no_part_in_r_drop():
-    """Noise of a logit of -inf is -inf: the loss is that of the other classes."""
+    """The loss and its gradient are those of the other classes."""
 
     class Barred(Known):
         def __call__(self, x):
