@@ -54,7 +54,7 @@ def per_example_keys(key: Key, example_ids: Array) -> Key:
 
     Raises:
       TypeError: `key` is not a typed key, or the ids are not integers.
-      ValueError: concrete ids outside that range, two of which might have one key.
+      ValueError: concrete ids of 64 bits outside that range, two of which might have one key.
 
     Example:
       >>> import dropout_jax as dj, jax, jax.numpy as jnp

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dropout_jax._typing import Array, Key, check_key, wide_dtype
-from dropout_jax.structure import split
-from dropout_jax.train import rekey
+from dropout_jax.structure import rekey, split
 
 Output = Callable[[Array], Array]
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import numpy as np
 from flax import nnx
 
 from dropout_jax import checkpoint
@@ -31,7 +32,8 @@ def save(folder: str | Path, model: nnx.Module) -> None:
       True
     """
     state = nnx.state(model)
-    if not all(leaf.size for leaf in jax.tree.leaves(state)) or not jax.tree.leaves(state):
+    sizes = [np.size(leaf) for leaf in jax.tree.leaves(state)]
+    if not sizes or 0 in sizes:
         raise checkpoint.CheckpointError(
             f"{type(model).__name__} holds no arrays, or empty ones, which cannot be written."
         )

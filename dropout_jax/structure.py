@@ -3,7 +3,12 @@
 import copy
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
+
+from dropout_jax._typing import Key
+from dropout_jax.keys import site_key
 
 
 class Structure:
@@ -45,3 +50,19 @@ def check_module(model: Any) -> nnx.Module:
             "model with flax.nnx.bridge.ToNNX and its lazy_init."
         )
     return model
+
+
+def rekey(rest: Any, key: Key) -> Any:
+    """Start every random stream of a model anew, from a key by its place: `key` decides all."""
+
+    def fresh(path, variable):
+        if isinstance(variable, nnx.RngKey):
+            keys = jax.random.split(site_key(key, jax.tree_util.keystr(path)), variable.shape)
+            return variable.replace(keys)
+        if isinstance(variable, nnx.RngCount):
+            return variable.replace(jnp.zeros_like(variable[...]))
+        return variable
+
+    return jax.tree_util.tree_map_with_path(
+        fresh, rest, is_leaf=lambda node: isinstance(node, nnx.Variable)
+    )

@@ -14,6 +14,7 @@ from dropout_jax.gather import put, take
 from dropout_jax.keys import site_key
 from dropout_jax.metrics import CLASSIFICATION, Metrics, cross_entropy, mean_in_chunks, measured
 from dropout_jax.rows import rows_of
+from dropout_jax.structure import rekey
 from dropout_jax.thin import Chain, Thin, chain_of, draw, scale_instead
 
 Split = tuple[Array, Array]
@@ -246,22 +247,6 @@ def structure_of(build: Build, hyper: Any, thin: Thin | None) -> tuple[nnx.Graph
 
     jax.eval_shape(look, hyper)
     return found[0]
-
-
-def rekey(rest: Any, key: Key) -> Any:
-    """Start every random stream of a model anew, from a key by its place: `key` decides all."""
-
-    def fresh(path, variable):
-        if isinstance(variable, nnx.RngKey):
-            keys = jax.random.split(site_key(key, jax.tree_util.keystr(path)), variable.shape)
-            return variable.replace(keys)
-        if isinstance(variable, nnx.RngCount):
-            return variable.replace(jnp.zeros_like(variable[...]))
-        return variable
-
-    return jax.tree_util.tree_map_with_path(
-        fresh, rest, is_leaf=lambda node: isinstance(node, nnx.Variable)
-    )
 
 
 def check_data(data: Data, batch_size: int) -> None:

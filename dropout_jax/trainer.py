@@ -15,9 +15,9 @@ from dropout_jax.keys import site_key
 from dropout_jax.metrics import CLASSIFICATION, Metrics, cross_entropy, mean_in_chunks, measured
 from dropout_jax.rows import devices_of, parts_of
 from dropout_jax.runs import History, run
-from dropout_jax.structure import check_module, split
+from dropout_jax.structure import check_module, rekey, split
 from dropout_jax.thin import Thin
-from dropout_jax.train import Split, State, check_data, make_loop, rekey
+from dropout_jax.train import Split, State, check_data, make_loop
 
 
 def fit(

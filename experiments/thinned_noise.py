@@ -26,7 +26,7 @@ import tyro
 from flax import nnx
 
 import dropout_jax as dj
-from dropout_jax import data, gather, thin, train
+from dropout_jax import data, gather, structure, thin, train
 from dropout_jax._typing import Array, Key
 from experiments import arms, common, once, record, thinning
 
@@ -115,7 +115,7 @@ def element_wise(model: nnx.Module) -> Gradient:
     def gradient(key, batches):
         def update(total, step):
             i, batch = step
-            new = train.rekey(rest, jax.random.fold_in(key, i))
+            new = structure.rekey(rest, jax.random.fold_in(key, i))
             return jax.tree.map(jnp.add, total, _gradient(graph, params, new, batch)), None
 
         zeros = jax.tree.map(jnp.zeros_like, params)
@@ -146,7 +146,7 @@ def thinned(model: nnx.Module, life: dj.Thin) -> Gradient:
 
             def update(part, step):
                 i, batch = step
-                new = train.rekey(rest, jax.random.fold_in(key, i))
+                new = structure.rekey(rest, jax.random.fold_in(key, i))
                 return jax.tree.map(jnp.add, part, _gradient(graph, taken, new, batch)), None
 
             part, _ = jax.lax.scan(update, gather.take(total, chain, units), (steps, batches))

@@ -18,18 +18,8 @@ TABLE_SCRIPTS = sorted((ROOT / "scripts").glob("make_*"))
 # A module imports from lower ranks only. `noise` and `layers` stand for their whole folders.
 RANKS = [
     {"_typing", "idx"},
-    {
-        "keys",
-        "bits",
-        "data",
-        "rows",
-        "schedules",
-        "rates",
-        "constraints",
-        "checkpoint",
-        "structure",
-    },  # fmt: skip
-    {"masks", "metrics"},
+    {"keys", "bits", "data", "rows", "schedules", "rates", "constraints", "checkpoint"},
+    {"masks", "metrics", "structure"},
     {"dropout"},
     {"noise", "kernel"},
     {"layers", "linen", "thin", "losses"},

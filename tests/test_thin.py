@@ -307,12 +307,6 @@ def fit_thin(optimizer):
             lambda: chain_of(mlp(), Thin(layers=("linears/0", "linears/1"), dropouts=())),
             "1 dropouts",
         ),
-        (
-            lambda: chain_of(
-                Twice(8, nnx.Rngs(0)), Thin(layers=("drop", "fc2"), dropouts=("fc1",))
-            ),
-            "at 'drop' the model has Dropout",
-        ),
         (lambda: twice(layers=("drop", "fc2")), "at 'drop' the model has Dropout"),
         (lambda: twice(dropouts=("fc1",)), "at 'fc1' the model has Linear"),
         (lambda: twice(layers=("fc1/0", "fc2")), "nothing at 'fc1/0'"),
