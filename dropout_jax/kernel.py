@@ -24,7 +24,7 @@ from dropout_jax._typing import Array, Key, Rate, is_static
 from dropout_jax.dropout import dropout as dropout_of_xla
 
 WORDS, WARPS = 128, 4  # of a block: a word a thread
-GROUP = 8  # elements read at a time: 16 bytes of bfloat16
+READ = 16  # bytes that a thread reads at a time
 
 
 def dropout(key: Key, x: Array, rate: Rate) -> Array:
@@ -113,35 +113,42 @@ def values_and_words(key: Key, x: Array, rate: float, interpret: bool) -> tuple[
     # Inside shard_map what comes out varies over the devices as what goes in does.
     varies = jax.typeof(key_data[0] + jnp.zeros_like(x.ravel()[0], jnp.uint32)).manual_axis_type
     result = functools.partial(jax.ShapeDtypeStruct, manual_axis_type=varies)
-    blocks, groups = x.size // (WORDS * bits.LANES), WORDS * bits.LANES // GROUP
-    numbers = pl.BlockSpec((groups, GROUP), lambda i: (i, 0))
+    blocks, group = x.size // (WORDS * bits.LANES), READ // x.dtype.itemsize
+    groups = WORDS * bits.LANES // group
+    numbers = pl.BlockSpec((groups, group), lambda i: (i, 0))
+    everywhere = functools.partial(pl.BlockSpec, index_map=lambda i: (0,))
     y, words = pl.pallas_call(
-        functools.partial(_block, rate=np.float32(rate), interpret=interpret),
+        functools.partial(_block, rate=np.float32(rate)),
         grid=blocks,
-        in_specs=[pl.BlockSpec((2,), lambda i: (0,)), numbers],
+        in_specs=[everywhere((2,)), everywhere((1,)), numbers],
         out_specs=[numbers, pl.BlockSpec((WORDS,), lambda i: (i,))],
         out_shape=[
-            result((blocks * groups, GROUP), x.dtype),
+            result((blocks * groups, group), x.dtype),
             result((blocks * WORDS,), jnp.uint32),
         ],
         compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
         interpret=interpret,
-    )(key_data, x.reshape(-1, GROUP))
+    )(key_data, jnp.full(1, masks.scale_of(rate, x.dtype)), x.reshape(-1, group))
     return y.reshape(x.shape), words.reshape(bits.layout(x.shape).words)
 
 
-def _block(key_ref, x_ref, y_ref, words_ref, *, rate: np.float32, interpret: bool):
-    """Every thread draws a word, and reads those of its elements when all are there."""
+def _block(key_ref, scale_ref, x_ref, y_ref, words_ref, *, rate: np.float32):
+    """Every thread draws a word, and hands it on to the threads that have its elements.
+
+    The numbers are asked for first, to be on their way while the words are drawn. The scale is
+    read: with a constant the compiler would choose after the rounding, one more instruction an
+    element.
+    """
+    x = x_ref[...].astype(jnp.float32)
     first = pl.program_id(0).astype(jnp.uint32) * np.uint32(WORDS)
     counter = first + lax.broadcasted_iota(jnp.uint32, (WORDS,), 0)
     source = bits.threefry_source((key_ref[0], key_ref[1]), counter)
-    words_ref[...] = ~bits.fold_static(source, rate)
-    if not interpret:  # one block after another, each line as a whole
-        triton.debug_barrier()
-    group = lax.broadcasted_iota(jnp.int32, x_ref.shape[:1], 0)
-    a_word = bits.LANES // GROUP
-    words = words_ref[group // a_word] >> (group % a_word * GROUP).astype(jnp.uint32)
-    lane = lax.broadcasted_iota(jnp.uint32, x_ref.shape, 1)
+    words = ~bits.fold_static(source, rate)
+    words_ref[...] = words
+    groups, group = x.shape
+    words = jnp.broadcast_to(words[:, None], (WORDS, groups // WORDS)).reshape(groups)
+    place = lax.broadcasted_iota(jnp.uint32, words.shape, 0) % np.uint32(groups // WORDS)
+    words >>= place * np.uint32(group)
+    lane = lax.broadcasted_iota(jnp.uint32, x.shape, 1)
     kept = words[:, None] >> lane & np.uint32(1) != 0
-    x = x_ref[...].astype(jnp.float32) * masks.scale_of(rate, x_ref.dtype)
-    y_ref[...] = jnp.where(kept, x, 0).astype(y_ref.dtype)
+    y_ref[...] = (jnp.where(kept, x, 0) * scale_ref[0]).astype(y_ref.dtype)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
 import dropout_jax as dj
@@ -131,6 +131,27 @@ def test_a_cpu_gets_xla_s_program_and_an_nvidia_gpu_the_kernel(monkeypatch):
     np.testing.assert_array_equal(kernel.dropout(KEY, x, 0.1), expected)
     assert len(drawn) == 1
     jax.clear_caches()
+
+
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")  # JAX 0.11
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_for_an_nvidia_gpu_all_of_the_forward_pass_is_one_kernel_of_triton(dtype):
+    x, keys = numbers((3, 4, 1024), dtype), jax.random.split(KEY, 3)
+    gpu = AbstractDevice(device_kind="NVIDIA H200", num_cores=132, platform="gpu")
+    mesh = AbstractMesh((1,), ("d",), abstract_device=gpu)
+
+    def counts(f, *args):
+        with jax.sharding.use_abstract_mesh(mesh):
+            program = jax.jit(f).trace(*args).lower(lowering_platforms=("cuda",)).as_text()
+        return program.count("gpu.triton"), program.count("stablehlo.xor") > 0
+
+    def drop(x, key):
+        return kernel.dropout(key, x, 0.1)
+
+    slope = jax.grad(lambda x, key: jnp.sum(drop(x, key)))
+    for f, args in ((drop, (x, KEY)), (slope, (x, KEY)), (jax.vmap(drop), (x, keys))):
+        assert counts(f, *args) == (1, False)
+    assert counts(lambda x, key: dj.dropout(key, x, 0.1), x, KEY) == (0, True)
 
 
 def test_a_program_of_unknown_batch_size_is_exported_with_xla_s():
