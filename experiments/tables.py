@@ -14,6 +14,7 @@ from experiments import (
     benchmark_tables,
     family_table,
     family_tables,
+    gpu_tables,
     paper,
     paper_tables,
     record,
@@ -223,6 +224,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "quickstart": quickstart,
     "keras_example": keras_example,
     "benchmark": benchmark_tables.tables,
+    "compiled": gpu_tables.compiled,
     "thinned": thinned,
     "family": lambda results: family_table.table(),  # of the code, not of records
     "family_errors": family_tables.family_errors,

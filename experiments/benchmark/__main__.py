@@ -12,14 +12,14 @@ import jax
 from tqdm import tqdm
 
 from experiments import benchmark
-from experiments.benchmark import libraries, report, suites
+from experiments.benchmark import compiled, libraries, report, suites
 from experiments.benchmark.family import family
 from experiments.benchmark.thin import thin
 from experiments.benchmark.transformer import transformer
 from experiments.common import cli, user_errors
 from experiments.provenance import command, provenance
 
-Suite = Literal["masks", "grad", "train_step", "thin", "family", "transformer"]
+Suite = Literal["masks", "grad", "train_step", "thin", "family", "transformer", "compiled"]
 SUITES = {
     "masks": suites.masks,
     "grad": suites.grad,
@@ -27,6 +27,7 @@ SUITES = {
     "thin": thin,
     "family": family,
     "transformer": transformer,
+    "compiled": compiled.compiled,
 }
 
 
@@ -37,7 +38,7 @@ GPU_SIZES = ((8192, 8192),)
 @dataclass(frozen=True)
 class Config:
     suites: tuple[Suite, ...] = ("masks", "grad", "train_step", "thin", "family", "transformer")
-    """what to measure"""
+    """what to measure; `compiled` measures nothing, and tells what XLA would give to a GPU"""
     sizes: tuple[str, ...] = ()
     """arrays of masks and grad, such as 128x1024; not given: three sizes, a larger one on a GPU"""
     quick: bool = False
@@ -48,6 +49,8 @@ class Config:
 
 def main(argv: list[str] | None = None) -> None:
     config = cli(Config, benchmark.__doc__, argv)
+    if "compiled" in config.suites:
+        compiled.without_a_driver()
     with user_errors():
         plan = make_plan(config)
     out = config.out / "benchmark"
@@ -57,7 +60,8 @@ def main(argv: list[str] | None = None) -> None:
     for suite in config.suites:
         start, load = time.perf_counter(), os.getloadavg()[0]
         rows = list(tqdm(SUITES[suite](found, plan), desc=suite, unit="row", disable=None))
-        print(f"\n{suite}\n{report.table(rows)}", flush=True)
+        table = compiled.table if suite == "compiled" else report.table
+        print(f"\n{suite}\n{table(rows)}", flush=True)
         source = provenance("benchmark", data_sha256=None, wall_seconds=time.perf_counter() - start)
         source |= {
             "command": command("benchmark", ["benchmark", *(argv or sys.argv[1:])]),

@@ -104,10 +104,14 @@ _KNOWN = {
 _ON_GPU = {OURS_KERNEL: ("dropout_jax", _ours_kernel)}  # elsewhere it is the same as OURS
 
 
-def installed() -> tuple[dict[str, Library], dict[str, str]]:
-    """The libraries that can be imported, and for each of the others why not."""
+def installed(gpu: bool | None = None) -> tuple[dict[str, Library], dict[str, str]]:
+    """The libraries that can be imported, and for each of the others why not.
+
+    `gpu`: with the GPU's kernel. Not given, where JAX's default device is one.
+    """
     found, missing = {}, {}
-    known = _KNOWN | (_ON_GPU if jax.default_backend() == "gpu" else {})
+    gpu = jax.default_backend() == "gpu" if gpu is None else gpu
+    known = _KNOWN | (_ON_GPU if gpu else {})
     for name, (package, load) in known.items():
         try:
             found[name] = Library(load(), package)
