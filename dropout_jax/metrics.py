@@ -1,5 +1,6 @@
 """What a model is measured by: means over examples, however many there are."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,14 +31,42 @@ CLASSIFICATION: Metrics = {"loss": cross_entropy, "error": error_rate}
 
 def measured(metrics: Metrics, model: nnx.Module, x: Array, y: Array) -> dict[str, Array]:
     """The metrics of some examples, together, so that they share one forward pass."""
-    found = {name: metric(model, x, y) for name, metric in metrics.items()}
-    for name, value in found.items():
-        if jnp.shape(value) != ():
-            raise TypeError(
-                f"the metric {name!r} has shape {jnp.shape(value)}; write its mean over the "
-                "examples, such as jnp.mean(model(x).argmax(-1) != y)."
-            )
-    return found
+    return {
+        name: number_of(f"the metric {name!r}", metric, model, x, y)
+        for name, metric in metrics.items()
+    }
+
+
+def number_of(name: str, function: Callable, model: nnx.Module, x: Array, y: Array) -> Array:
+    """function(model, x, y), a loss or a metric. Raises TypeError where that is no number."""
+    example = "jnp.mean(optax.l2_loss(model(x), y))"
+    if not _takes_a_model(function):
+        raise TypeError(
+            f"{name} is {getattr(function, '__name__', function)}, which does not take (model, x, "
+            f"y); write a function that does, such as lambda model, x, y: {example}."
+        )
+    value = function(model, x, y)
+    if isinstance(value, (tuple, list, dict)):
+        raise TypeError(f"{name} is a {type(value).__name__}; write one number, such as {example}.")
+    if jnp.shape(value) != ():
+        raise TypeError(
+            f"{name} has shape {jnp.shape(value)}; write its mean over the examples, such as "
+            f"{example}."
+        )
+    return value
+
+
+def _takes_a_model(function: Callable) -> bool:
+    """False for what cannot be called with three arguments, and for optax's, which take outputs."""
+    if str(getattr(function, "__module__", "")).startswith("optax."):
+        return False
+    try:
+        inspect.signature(function).bind("model", "x", "y")
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature to tell by
+        pass
+    return True
 
 
 def mean_in_chunks(measure: Callable[[Array, Array], Any], x: Array, y: Array) -> Any:

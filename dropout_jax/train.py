@@ -12,7 +12,14 @@ from flax import nnx
 from dropout_jax._typing import Array, Key, check_key
 from dropout_jax.gather import put, take
 from dropout_jax.keys import site_key
-from dropout_jax.metrics import CLASSIFICATION, Metrics, cross_entropy, mean_in_chunks, measured
+from dropout_jax.metrics import (
+    CLASSIFICATION,
+    Metrics,
+    cross_entropy,
+    mean_in_chunks,
+    measured,
+    number_of,
+)
 from dropout_jax.rows import rows_of
 from dropout_jax.structure import rekey
 from dropout_jax.thin import Chain, Thin, chain_of, draw, scale_instead
@@ -143,7 +150,7 @@ def make_step(
             model = nnx.merge(graphdef, params, state.rest, copy=True)
             model.train()
             edit(model)
-            value = loss(model, x, y)
+            value = number_of("the loss", loss, model, x, y)
             nnx.pop(model, nnx.Intermediate)  # what is sown in a step stays in it
             return value, nnx.merge_state(state.rest, nnx.state(model, nnx.Not(nnx.Param)))
 
@@ -166,7 +173,15 @@ def thinned(stretch: Callable, chain: Chain, state: State, rows: Array) -> tuple
     """The life of one sub-network: take it out, train it on the batches `rows`, put it back."""
     units = draw(jax.random.fold_in(site_key(state.key, "thin"), state.step), chain)
     whole = {"params": state.params, "opt_state": state.opt_state}
-    small, losses = stretch(state._replace(**take(whole, chain, units)), rows)
+    try:
+        small, losses = stretch(state._replace(**take(whole, chain, units)), rows)
+    except (TypeError, ValueError) as error:
+        error.add_note(
+            "This was a sub-network, where the nnx.Linear layers of Thin have fewer units. A layer "
+            "between them with weights for each unit, such as BatchNorm, does not fit; train such "
+            "a model without thin."
+        )
+        raise
     part = {name: getattr(small, name) for name in whole}
     return small._replace(**put(whole, part, chain, units)), losses
 

@@ -64,8 +64,9 @@ def fit(
 
     Raises:
       TypeError: a model that is no `nnx.Module`; labels that are no integers, or outputs that are
-        no logits, for the default loss or metrics; a metric that is no number; an optimizer that is
-        no optax transformation; epochs or a batch_size that are no whole numbers.
+        no logits, for the default loss or metrics; a loss or a metric that takes no (model, x, y)
+        or is no number; an optimizer that is no optax transformation; epochs or a batch_size that
+        are no whole numbers.
       ValueError: lengths that differ, fewer examples than a batch, epochs below 1, labels that are
         no classes of the model, a batch that does not divide among the devices.
       NonFiniteLossError: the loss or the weights became NaN or infinite; the model keeps its last
@@ -159,7 +160,7 @@ def evaluate(
 
     Raises:
       TypeError: a model that is no `nnx.Module`; labels that are no integers, or outputs that are
-        no logits, for the default metrics; a metric that is no number.
+        no logits, for the default metrics; a metric that takes no (model, x, y) or is no number.
       ValueError: lengths that differ, no examples, labels that are no classes of the model.
 
     Example:

@@ -318,3 +318,23 @@ def fit_thin(optimizer):
 def test_errors_say_what_to_write(make_it, message):
     with pytest.raises(ValueError, match=message):
         make_it()
+
+
+class Normed(Twice):
+    """A layer with weights for each unit between two of a chain."""
+
+    def __init__(self, rngs):
+        super().__init__(8, rngs)
+        self.norm = nnx.BatchNorm(32, rngs=rngs)
+
+    def __call__(self, x):
+        return self.fc2(self.drop(nnx.relu(self.norm(self.fc1(x)))))
+
+
+def test_a_layer_of_whole_width_in_between_says_that_it_does_not_fit():
+    x, y = data()["train"]
+    thin = Thin(block=4, layers=("fc1", "fc2"), dropouts=("drop",))
+    options = dict(key=jax.random.key(0), epochs=1, thin=thin, progress=False)
+    with pytest.raises(TypeError, match="shapes") as caught:
+        dj.fit(Normed(nnx.Rngs(0)), optax.sgd(0.1), x, y, **options)
+    assert any("BatchNorm, does not fit; train such" in note for note in caught.value.__notes__)

@@ -4,6 +4,8 @@ What would make this wrong: a metric with dropout on, a mean of unequal parts, a
 changed by being looked at, a save that loses the last one, labels that train to NaN.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -317,6 +319,43 @@ def test_a_metric_of_each_example_says_what_to_write():
         dj.evaluate(mlp(), *task(), metrics=wrong)
     with pytest.raises(TypeError, match=r"'wrong' has shape \(48,\); write its mean"):
         fit_model(mlp(), *task(), validation_data=task(), metrics=wrong)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [optax.softmax_cross_entropy_with_integer_labels, optax.l2_loss, lambda logits, labels: 0.0],
+)
+def test_a_loss_of_outputs_says_what_to_write(loss):
+    words = r"which does not take \(model, x, y\); write a function .*lambda model, x, y: "
+    with pytest.raises(TypeError, match=f"the loss is .*{words}"):
+        fit_model(mlp(), *task(), loss=loss)
+    with pytest.raises(TypeError, match=f"the metric 'mine' is .*{words}"):
+        dj.evaluate(mlp(), *task(), metrics={"mine": loss})
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (lambda model, x, y: jnp.square(model(x)).sum(-1), r"has shape \(32,\); write its mean"),
+        (lambda model, x, y: (jnp.mean(model(x)), {}), "is a tuple; write one number"),
+    ],
+)
+def test_a_loss_that_is_no_number_says_what_to_write(loss, words):
+    with pytest.raises(TypeError, match=f"the loss {words}"):
+        fit_model(mlp(), *task(), loss=loss)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        functools.partial(lambda scale, model, x, y: scale * jnp.mean(model(x)), 2.0),
+        lambda *args: jnp.mean(args[0](args[1])),
+        dj.losses.r_drop(alpha=1.0),
+    ],
+    ids=["partial", "any number of arguments", "r_drop"],
+)
+def test_other_kinds_of_functions_are_losses_too(loss):
+    assert np.isfinite(fit_model(mlp(), *task(), loss=loss)["loss"]).all()
 
 
 def test_another_kind_of_model_or_thinning_says_what_to_write():
