@@ -133,7 +133,10 @@ def fold_static(word, rate: np.float32) -> Array:
 
 
 def _fold_traced(word, rate: Array) -> Array:
-    """The same fold, bit for bit, with the rate as data: shape (*lead, words or 1, 1)."""
+    """The same fold, bit for bit, with the rates as data: shape (*lead, words, lanes), or 1s there.
+
+    A rate costs its bits, MAX_DEPTH or more operations: it should be that of as many decisions.
+    """
     k, threshold, decision = _plan_traced(word, rate)
 
     # All positions at once, along a new first axis: one program for 32 lanes, not one a position.
@@ -175,6 +178,13 @@ def _plan_traced(word, rate: Array) -> tuple[Array, Array, Array]:
     for depth_below in DEPTHS[:-1]:
         decider = jnp.where(k == depth_below, word(depth_below)[..., None], decider)
     return k, threshold, decider < shared
+
+
+def _is_shared(rate: Array, words: tuple[int, ...]) -> bool:
+    """Whether a rate is that of all lanes of a word, or known to be that of MAX_DEPTH decisions."""
+    rates, decisions = math.prod(rate.shape), math.prod(words) * LANES
+    known = isinstance(rates, int) and isinstance(decisions, int)  # jax.export may not know them
+    return rate.shape[-1] == 1 or (known and decisions >= MAX_DEPTH * rates)
 
 
 def pack(bits: Array) -> Array:
@@ -237,7 +247,7 @@ def keep_words(key: Key, rate: Rate, shape: tuple[int, ...]) -> Array:
             lambda: ~fold_static(_word_source(key, words), rate), words, jax.random.key_data(key)
         )
     rate = _rate_of_lanes(jnp.asarray(rate, jnp.float32), shape)
-    draw = _fold_traced if rate.shape[-1] == 1 else _compare_lanes
+    draw = _fold_traced if _is_shared(rate, words) else _compare_lanes
     return materialised(
         lambda: ~jnp.broadcast_to(draw(_word_source(key, words), rate), words),
         words,

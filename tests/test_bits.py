@@ -93,6 +93,12 @@ def compare_array(words, rate):
     return bits._compare_lanes(lambda position: words[position], rate)
 
 
+@jax.jit
+def fold_array(words, rate):
+    rate = jnp.full((1, bits.LANES), rate, jnp.float32)
+    return bits._fold_traced(lambda position: words[position], rate)
+
+
 def law(rate, fold):
     """Probabilities of a drop: when the shared draw fails, when it succeeds; and that it succeeds.
 
@@ -114,7 +120,7 @@ def law(rate, fold):
     return left, taken, Fraction(high, 2**32)
 
 
-@pytest.mark.parametrize("fold", [fold_static, fold_traced, compare_array])
+@pytest.mark.parametrize("fold", [fold_static, fold_traced, fold_array, compare_array])
 @pytest.mark.parametrize("rate", EXACT)
 def test_the_probability_is_exactly_the_rate(rate, fold):
     left, taken, succeeds = law(rate, fold)
@@ -122,6 +128,19 @@ def test_the_probability_is_exactly_the_rate(rate, fold):
     assert drop == Fraction(float(np.float32(rate)))
     covariance = succeeds * (1 - succeeds) * (taken - left) ** 2
     assert covariance / (drop * (1 - drop)) < Fraction(1, 2**14)
+
+
+@pytest.mark.parametrize("rows", [1, 14, 15, 40])  # a rate is compared, or folded once for all
+def test_a_row_of_rates_draws_as_the_array_of_them_and_as_each_alone(rows):
+    key = jax.random.key(0)
+    row = jnp.array([0, 1e-4, 0.1, 1 / 3, 0.5, 0.97, 0.9999, 1] * 12)
+    shape = rows, row.size
+    mask = np.asarray(dj.bernoulli_mask(key, row, shape))
+    each = dj.bernoulli_mask(key, jnp.broadcast_to(row, shape), shape)
+    np.testing.assert_array_equal(mask, each)
+    alone = np.asarray(jax.vmap(lambda rate: dj.bernoulli_mask(key, rate, shape))(row[:8]))
+    for column in range(8):
+        np.testing.assert_array_equal(mask[:, column::8], alone[column, :, column::8])
 
 
 @pytest.mark.parametrize("rate", [1e-8, 1e-11, 2**-47, 1e-20])

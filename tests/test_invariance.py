@@ -163,6 +163,17 @@ def test_sharded_masks_are_those_of_one_device(name, n, rate):
     equal(y, forward(x, rate))
 
 
+@pytest.mark.parametrize("shape", [SHAPE[1:], SHAPE], ids=["row", "array"])
+@pytest.mark.parametrize(("name", "n"), LAYOUTS[-3:])
+def test_masks_at_rates_that_are_sharded_with_x(name, n, shape):
+    mesh, spec = SHARDINGS[name](n)
+    x = jax.random.normal(jax.random.key(3), SHAPE)
+    rates = jax.random.uniform(jax.random.key(4), shape)
+    parts = [NamedSharding(mesh, P(*spec[-a.ndim :])) for a in (x, rates)]
+    y = jax.jit(lambda x, r: forward(x, r), out_shardings=parts[0])(*map(spread, (x, rates), parts))
+    equal(y, forward(x, rates))
+
+
 @residuals
 @rates
 def test_gradients_of_a_sharded_network(rate, residual):
