@@ -34,7 +34,8 @@ def dropout(key: Key, x: Array, rate: Rate) -> Array:
     with the mask, the values and the gradients of `dropout_jax.dropout` for the same key. XLA fuses
     no work of the neighbours into the kernel and does not partition it: over several devices it
     belongs inside `jax.shard_map`. Elsewhere, and for what the kernel cannot do, it is
-    `dropout_jax.dropout`. Whether it is faster has not been measured yet.
+    `dropout_jax.dropout`, as it is with a JAX that has dropped Pallas's Triton backend, of which
+    0.11 warns. Whether it is faster has not been measured yet.
 
     Args:
       key: a typed key; the kernel makes draws of threefry.
