@@ -108,7 +108,10 @@ def compiler() -> Callable[..., str]:
 
 
 def work_of(program: str) -> tuple[int, int, int]:
-    """Kernels of a compiled program, the bytes that they read and write, and their operations."""
+    """Kernels of a compiled program, the bytes that they read and write, and their operations.
+
+    Of a program without loops; of an operand all is read, even where a kernel takes a slice of it.
+    """
     computations, entry = _computations(program)
     size = {name: _bytes(shape) for name, shape, _, _ in entry}
     kernels = [line for line in entry if line[2] not in FREE]
