@@ -136,9 +136,9 @@ def values_and_words(key: Key, x: Array, rate: float, interpret: bool) -> tuple[
 def _block(key_ref, scale_ref, x_ref, y_ref, words_ref, *, rate: np.float32):
     """Every thread draws a word, and hands it on to the threads that have its elements.
 
-    The numbers are asked for first, to be on their way while the words are drawn. The scale is
-    read: with a constant the compiler would choose after the rounding, one more instruction an
-    element.
+    The numbers are asked for first: the compiler may put that off, but not until the block has
+    waited for its words. The scale is read: with a constant the compiler would choose after the
+    rounding, one more instruction an element.
     """
     x = x_ref[...].astype(jnp.float32)
     first = pl.program_id(0).astype(jnp.uint32) * np.uint32(WORDS)
