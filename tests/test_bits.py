@@ -135,6 +135,8 @@ def test_a_row_of_rates_draws_as_the_array_of_them_and_as_each_alone(rows):
     key = jax.random.key(0)
     row = jnp.array([0, 1e-4, 0.1, 1 / 3, 0.5, 0.97, 0.9999, 1] * 12)
     shape = rows, row.size
+    folded = bits._is_shared(bits._rate_of_lanes(row, shape), bits.layout(shape).words)
+    assert folded == (rows >= bits.MAX_DEPTH)
     mask = np.asarray(dj.bernoulli_mask(key, row, shape))
     each = dj.bernoulli_mask(key, jnp.broadcast_to(row, shape), shape)
     np.testing.assert_array_equal(mask, each)

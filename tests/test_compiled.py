@@ -55,7 +55,7 @@ def test_a_program_of_this_jax_is_read(shape):
 
 
 def test_rows_are_those_of_every_library_and_of_the_kernel(monkeypatch):
-    known = libraries.installed(gpu=True)[0]
+    known = libraries.installed()[0]
     monkeypatch.setattr(compiled, "compiler", lambda: lambda f, *args: PROGRAM)
     found = {name: known[name] for name in ("dropout_jax", "flax.nnx")}
     rows = list(compiled.compiled(found, suites.QUICK))

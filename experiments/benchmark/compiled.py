@@ -47,8 +47,7 @@ def compiled(found: suites.Libraries, plan: suites.Plan) -> Iterator[suites.Row]
     Of the `found` libraries, the floor and the GPU's kernel; the plan has no say in this.
     """
     compile_ = compiler()
-    kernel = {OURS_KERNEL: libraries.installed(gpu=True)[0][OURS_KERNEL]}
-    found = {FLOOR: libraries.Library(libraries.floor), **found, **kernel}
+    found = {FLOOR: libraries.Library(libraries.floor), **found, **libraries.on_gpu()}
     key, x = jax.eval_shape(jax.random.key, 0), jax.ShapeDtypeStruct(SHAPE, DTYPE)
     for rate in RATES:
         for name, library in found.items():

@@ -101,23 +101,20 @@ _KNOWN = {
 }
 
 
-_ON_GPU = {OURS_KERNEL: ("dropout_jax", _ours_kernel)}  # elsewhere it is the same as OURS
+def on_gpu() -> dict[str, Library]:
+    """What is added on a GPU: elsewhere the kernel is the same as OURS."""
+    return {OURS_KERNEL: Library(_ours_kernel(), "dropout_jax")}
 
 
-def installed(gpu: bool | None = None) -> tuple[dict[str, Library], dict[str, str]]:
-    """The libraries that can be imported, and for each of the others why not.
-
-    `gpu`: with the GPU's kernel. Not given, where JAX's default device is one.
-    """
+def installed() -> tuple[dict[str, Library], dict[str, str]]:
+    """The libraries that can be imported, and for each of the others why not."""
     found, missing = {}, {}
-    gpu = jax.default_backend() == "gpu" if gpu is None else gpu
-    known = _KNOWN | (_ON_GPU if gpu else {})
-    for name, (package, load) in known.items():
+    for name, (package, load) in _KNOWN.items():
         try:
             found[name] = Library(load(), package)
         except ImportError as error:
             missing[name] = f"{error}; pip install {package}"
-    return found, missing
+    return found | (on_gpu() if jax.default_backend() == "gpu" else {}), missing
 
 
 def _version(package: str) -> str | None:
