@@ -18,7 +18,7 @@ from experiments.benchmark_rows import (
     repeated,
     unique,
 )
-from experiments.markdown import NOT_RUN, folded, markdown
+from experiments.markdown import NOT_RUN, markdown
 
 # What was aimed at on two CPU cores: times the floor, and times faster than flax.nnx, at rates 0.5
 # and 0.2.
@@ -33,17 +33,25 @@ AIM_STEP = 1.03
 AIM_FAMILY = 1.2
 
 
-def tables(results: Path) -> str:
+def dropout(results: Path) -> str:
+    """Dropout alone and in a training step, on a CPU and on a GPU."""
+    of_gpu = {f"{name}_gpu": make for name, make in {**DROPOUT, "masks": gpu_tables.masks}.items()}
+    return tables(results, {**DROPOUT, **of_gpu})
+
+
+def more(results: Path) -> str:
+    """Thinned training, the family, a transformer."""
+    return tables(results, {**MORE, **{f"{name}_gpu": make for name, make in MORE.items()}})
+
+
+def tables(results: Path, suites: Mapping[str, Callable[[list[Row]], str]]) -> str:
     """Every suite that has been run, each under a line that says how."""
-    folder = results / "benchmark"
     parts = []
-    of_gpu = {f"{suite}_gpu": make for suite, make in {**SUITES, "masks": gpu_tables.masks}.items()}
-    for name, make in {**SUITES, **of_gpu}.items():
-        file = folder / f"{name}.json"
+    for name, make in suites.items():
+        file = results / "benchmark" / f"{name}.json"
         if file.exists():
             measured = json.loads(file.read_text(encoding="utf-8"))
-            part = f"{head(measured, name)}\n\n{make(measured['rows'])}"
-            parts.append(folded(FOLDED[name], part) if name in FOLDED else part)
+            parts.append(f"{head(measured, name)}\n\n{make(measured['rows'])}")
     return "\n\n".join(parts) or NOT_RUN
 
 
@@ -242,15 +250,12 @@ TITLES = {
     "family": "The family's forward pass, {how}, medians, beside dropout with as many decisions",
     "transformer": "A training step of a Flax transformer block, {how}, medians",
 }
-FOLDED = {
-    "thin": "Thinned training",
-    "family": "The family",
-    "transformer": "A transformer block",
-}
-SUITES: dict[str, Callable[[list[Row]], str]] = {
+DROPOUT: dict[str, Callable[[list[Row]], str]] = {
     "masks": masks,
     "grad": grad,
     "train_step": train_step,
+}
+MORE: dict[str, Callable[[list[Row]], str]] = {
     "thin": thin,
     "family": family,
     "transformer": transformer,

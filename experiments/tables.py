@@ -1,4 +1,4 @@
-"""The tables of the README: each a function from the folder of results to markdown.
+"""The tables of the pages (both README.md): each a function from the folder of results to markdown.
 
 Every number comes from a record and links to it; a spread is the standard error of the mean over
 seeds. Records made with --quick and records that a newer run of the same config replaces are left
@@ -6,6 +6,7 @@ out. Standard library only, so that `scripts/make_tables` runs anywhere.
 """
 
 import math
+import posixpath
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,12 +26,14 @@ from experiments.record import RESULTS, Record
 
 START = re.compile(r"<!-- table:(\w+) -->")
 END = "<!-- /table -->"
+LINK = re.compile(r"(?<=\]\()[^):]+(?=\))")  # to a file, not to a page of the web
 
 
-def regenerate(text: str, results: Path = RESULTS) -> tuple[str, list[str]]:
+def regenerate(text: str, results: Path = RESULTS, folder: str = ".") -> tuple[str, list[str]]:
     """`text` with every marked block made anew, and the names of the blocks that differed.
 
-    A block is what stands between `<!-- table:NAME -->` and `<!-- /table -->`.
+    A block is what stands between `<!-- table:NAME -->` and `<!-- /table -->`. `folder` is where
+    the page lies, seen from the root: tables link from the root, the page from where it is.
 
     Raises:
       ValueError: for a block of an unknown name, or one that does not end.
@@ -43,7 +46,8 @@ def regenerate(text: str, results: Path = RESULTS) -> tuple[str, list[str]]:
             raise ValueError(f"the block {start.group()} does not end with {END}")
         if name not in TABLES:
             raise ValueError(f"no table is called {name!r}; choose one of {', '.join(TABLES)}")
-        block = f"\n{TABLES[name](results)}\n"
+        table = LINK.sub(lambda to: posixpath.relpath(to[0], folder), TABLES[name](results))
+        block = f"\n{table}\n"
         if block != text[start.end() : end]:
             differing.append(name)
         made += text[position : start.end()] + block
@@ -131,7 +135,7 @@ def keras_example(results: Path) -> str:
 
 def thinned(results: Path) -> str:
     """What thinner networks save, beside what was claimed for methods of the kind."""
-    found = thinned_tables.table(results)
+    found = thinned_tables.methods(results)
     return found if found == NOT_RUN else f"{found}\n\n{claims()}"
 
 
@@ -223,9 +227,11 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "mnist": mnist,
     "quickstart": quickstart,
     "keras_example": keras_example,
-    "benchmark": benchmark_tables.tables,
+    "benchmark": benchmark_tables.dropout,
+    "benchmark_more": benchmark_tables.more,
     "compiled": gpu_tables.compiled,
     "thinned": thinned,
+    "thinned_studies": thinned_tables.studies,
     "family": lambda results: family_table.table(),  # of the code, not of records
     "family_errors": family_tables.family_errors,
     "concrete_synthetic": family_tables.concrete_synthetic,

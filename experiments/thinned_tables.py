@@ -13,17 +13,25 @@ NAMES = {"none": "no dropout", "element": "dropout, element-wise", "flax": "flax
 LIBRARY = {"none": "no dropout", "element": "dropout_jax", "flax": "flax.nnx"}
 
 
-def table(results: Path) -> str:
-    """The methods side by side, lives, blocks, the long run, and how the settings were chosen."""
-    runs = study(results)
-    if not runs:
-        return NOT_RUN
-    times = update_times(results)
-    parts = [f"{TITLES[name]}\n\n{errors(runs[name], times)}" for name in TITLES if name in runs]
+def methods(results: Path) -> str:
+    """The methods side by side, and the long run."""
+    runs, times = study(results), update_times(results)
+    parts = titled(runs, times, "compare", "headline")
     if "compare" in runs:
         parts.insert(1, catch_up(runs["compare"], times))
+    return "\n\n".join(filter(None, parts)) or NOT_RUN
+
+
+def studies(results: Path) -> str:
+    """Lives, blocks, the noise of the gradient, and how the settings were chosen."""
+    runs = study(results)
+    parts = titled(runs, update_times(results), "life", "block")
     parts += [noise(results), settings(runs.get("tune", []))]
-    return "\n\n".join([part for part in parts if part])
+    return "\n\n".join(filter(None, parts)) or NOT_RUN
+
+
+def titled(runs: dict[str, list[Record]], times: dict[str, float], *parts: str) -> list[str]:
+    return [f"{TITLES[part]}\n\n{errors(runs[part], times)}" for part in parts if part in runs]
 
 
 TITLES = {

@@ -298,7 +298,7 @@ def test_a_gpu_s_table_is_relative_to_the_copy(tmp_path):
     source = {"device": {"platform": "gpu", "kind": "H200"}, "cpu": "", "versions": {"jax": "1"}}
     content = {"suite": "masks", "provenance": source, "rows": rows}
     (tmp_path / "benchmark" / "masks_gpu.json").write_text(json.dumps(content))
-    lines = benchmark_tables.tables(tmp_path).splitlines()
+    lines = benchmark_tables.dropout(tmp_path).splitlines()
     assert "dispatched one behind the other, medians (H200, jax 1, [masks_gpu.json]" in lines[0]
     assert lines[4:] == [
         "| 8192x8192 bfloat16 | 0.5 | 80 | 80 % | 32 % | ≥ 85 % | 2.50 | ≥ 3 |",

@@ -239,7 +239,7 @@ def test_only_what_is_between_the_marks_changes(tmp_path):
 def test_a_broken_mark_is_an_error(tmp_path, make_tables, capsys, text, message):
     readme = tmp_path / "README.md"
     readme.write_text(text)
-    assert make_tables(["--readme", str(readme), "--results", str(tmp_path)]) == 2
+    assert make_tables(["--pages", str(readme), "--results", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
     assert readme.read_text() == text
 
@@ -248,7 +248,7 @@ def test_check_finds_an_edit_by_hand(tmp_path, make_tables, capsys):
     write_pair(tmp_path)
     readme = tmp_path / "README.md"
     readme.write_text("<!-- table:mnist --><!-- /table --> <!-- table:thinned --><!-- /table -->")
-    arguments = ["--readme", str(readme), "--results", str(tmp_path)]
+    arguments = ["--pages", str(readme), "--results", str(tmp_path)]
     assert make_tables(arguments) == 0 and make_tables([*arguments, "--check"]) == 0
     capsys.readouterr()
     edited = readme.read_text().replace("1.70", "1.60")
@@ -256,6 +256,17 @@ def test_check_finds_an_edit_by_hand(tmp_path, make_tables, capsys):
     assert make_tables([*arguments, "--check"]) == 1
     assert capsys.readouterr().out == "table mnist: differs from the records\n"
     assert readme.read_text() == edited  # --check writes nothing
+
+
+def test_a_page_in_a_folder_links_from_there(tmp_path):
+    records = write_pair(tmp_path)
+    text = "<!-- table:mnist --><!-- /table -->"
+    at_root, _ = tables.regenerate(text, tmp_path)
+    inside, _ = tables.regenerate(text, tmp_path, "experiments")
+    for path in records:
+        assert f"[{path.stem}](experiments/results/mnist/{path.name})" in at_root
+        assert f"[{path.stem}](results/mnist/{path.name})" in inside
+    assert inside == at_root.replace("(experiments/", "(")
 
 
 def test_make_tables_starts_bare_and_imports_no_jax(tmp_path):
@@ -268,7 +279,7 @@ def test_make_tables_starts_bare_and_imports_no_jax(tmp_path):
     readme.write_text("<!-- table:mnist --><!-- /table -->")
     write_pair(tmp_path)
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts/make_tables", "--readme", readme, "--results", tmp_path],
+        [sys.executable, ROOT / "scripts/make_tables", "--pages", readme, "--results", tmp_path],
         env={"PYTHONPATH": str(blocked)}, capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -316,7 +327,7 @@ def test_a_diverged_run_still_has_a_figure(tmp_path, figures):
     assert (tmp_path / "figures" / "learning_curves_mnist.png").stat().st_size > 0
 
 
-def test_the_readme_is_as_the_committed_records_say(make_tables, capsys):
+def test_the_pages_are_as_the_committed_records_say(make_tables, capsys):
     assert make_tables(["--check"]) == 0, capsys.readouterr()
 
 

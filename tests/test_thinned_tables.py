@@ -55,12 +55,10 @@ def results(tmp_path):
 
 
 def test_the_study_has_a_table_a_part(results):
-    text = tables.thinned(results)
-    compare, _, life, tune, claims = (
-        part for part in text.split("\n\n") if ":" != part[-1] and "details>" not in part
-    )
+    compare, _, claims = parts(tables.thinned(results))
+    life, tune = parts(thinned_tables.studies(results))
     assert "| no dropout | 0.05 | 3 | 1.60 ± 0.10 | 0.20 ± 0.10 | 1.40 ± 0.00 |" in compare
-    assert "| 10 (6000) | 1.00 | 2 |" in compare and "9.00" not in text
+    assert "| 10 (6000) | 1.00 | 2 |" in compare and "9.00" not in compare
     names = [line.split("|")[1].strip() for line in life.splitlines()[2:]]
     assert names == [
         "thinned, 1 updates a life, blocks of 16",
@@ -71,8 +69,12 @@ def test_the_study_has_a_table_a_part(results):
     assert "speed-up 1.18 to 2.16†" in claims and "sparsedrop 3.18" in claims
 
 
+def parts(text):
+    return [part for part in text.split("\n\n") if ":" != part[-1] and "details>" not in part]
+
+
 def test_when_a_method_catches_up_is_told_in_units_of_the_others_time(results):
-    text = thinned_tables.table(results)
+    text = thinned_tables.methods(results)
     assert (
         "no dropout: last test error 0.40 ± 0.14 points above element-wise dropout's, "
         "which its test curve does not reach in 1.00 of the time"
@@ -87,7 +89,7 @@ def test_when_a_method_catches_up_is_told_in_units_of_the_others_time(results):
 
 def test_without_the_benchmark_no_time_is_told(results):
     (results / "benchmark" / "thin.json").unlink()
-    text = thinned_tables.table(results)
+    text = thinned_tables.methods(results)
     assert "time (epoch" not in text and "| – | 2 |" in text
     assert thinned_figure.sources(results) == []
 
