@@ -116,14 +116,15 @@ def _masked(key, x, rate, broadcast_dims, residual, scaled) -> Array:
 
 
 def _apply(key, x, rate, drawn, residual, scaled):
-    def draw_and_multiply(key, x):
-        mask = masks.PackedMask(bits.keep_words(key, rate, drawn), x.shape, drawn)
-        scale = masks.scale_of(rate if scaled else 0.0, x.dtype)
-        return masks.multiply(x, mask, scale)
+    def draw_and_multiply(source, x):
+        key, *traced = source  # a static rate stays a number: its fold is the cheaper one
+        of = traced[0] if traced else rate
+        mask = masks.PackedMask(bits.keep_words(key, of, drawn), x.shape, drawn)
+        return masks.multiply(x, mask, masks.scale_of(of if scaled else 0.0, x.dtype))
 
     if residual == "key":
-        draw_and_multiply = jax.checkpoint(draw_and_multiply)
-    return draw_and_multiply(key, x)
+        draw_and_multiply = masks.recomputed(draw_and_multiply)
+    return draw_and_multiply((key,) if is_static(rate) else (key, rate), x)
 
 
 # Jitted, so that a call outside jit is one dispatch.

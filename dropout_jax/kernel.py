@@ -104,8 +104,10 @@ def _product(rate: float, x: Array, words: Array, y: Array) -> Array:
 @_product.defjvp
 def _product_jvp(rate, primals, tangents):
     (x, words, _), (dx, _, _) = primals, tangents
-    mask = masks.PackedMask(words, x.shape, x.shape)
-    return _product(rate, *primals), masks.multiply(dx, mask, masks.scale_of(rate, x.dtype))
+    mask, scale = masks.PackedMask(words, x.shape, x.shape), masks.scale_of(rate, x.dtype)
+    # Of the rule that keeps the words: applied to dx as it is, JAX would look inside and keep bytes.
+    dy = jax.jvp(lambda x: masks.multiply(x, mask, scale), (x,), (dx,))[1]
+    return _product(rate, *primals), dy
 
 
 def values_and_words(key: Key, x: Array, rate: float, interpret: bool) -> tuple[Array, Array]:

@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from dropout_jax import bits
 from dropout_jax._typing import (
@@ -185,14 +186,43 @@ def scale_of(rate: Rate, dtype) -> Array:
     return jnp.where(keep > 0, 1 / jnp.where(keep > 0, keep, 1), 0)
 
 
-@functools.partial(jax.jit, inline=True)
-@jax.checkpoint
-def multiply(x: Array, mask: Array | PackedMask, scale: Array) -> Array:
-    """where(mask, x * scale, 0) in x's dtype, rounded once.
+def recomputed(f: Callable[..., Array]) -> Callable[..., Array]:
+    """`f(source, *arrays)`, of which a backward pass keeps the source, not what f makes of it.
 
-    Under `jax.checkpoint` the backward pass unpacks the words again, rather than keep a byte an
-    element; the select comes before the rounding because that is faster on CPU.
+    The source (a mask, a key, a pytree of such) is not differentiated. `jax.checkpoint` does this
+    too, but its barrier holds back the gradient as well, which XLA then writes out and reads again
+    where it could have been masked on the way. Here the barrier holds back the source alone.
     """
+    with_rule = jax.custom_jvp(f)
+
+    @functools.partial(with_rule.defjvp, symbolic_zeros=True)
+    def jvp(primals, tangents):
+        source, *arrays = primals
+        moving = [i for i, t in enumerate(tangents[1:]) if not isinstance(t, SymbolicZero)]
+
+        @functools.partial(jax.checkpoint, prevent_cse=False)
+        def again(source, *moved):
+            at = dict(enumerate(arrays)) | dict(zip(moving, moved, strict=True))
+            return f(jax.lax.optimization_barrier(source), *at.values())
+
+        along = functools.partial(again, source)
+        at, by = ([values[i] for i in moving] for values in (arrays, tangents[1:]))
+        return with_rule(*primals), jax.jvp(along, at, by)[1]
+
+    return with_rule
+
+
+@functools.partial(jax.jit, inline=True)
+def multiply(x: Array, mask: Array | PackedMask, scale: Array) -> Array:
+    """where(mask, x * scale, 0) in x's dtype, rounded once; the backward pass keeps the mask.
+
+    The select comes before the rounding because that is faster on CPU.
+    """
+    return _multiply(mask, x, scale)
+
+
+@recomputed
+def _multiply(mask, x, scale):
     kept = mask.unpack() if isinstance(mask, PackedMask) else mask
     wide = jnp.promote_types(wide_dtype(x), scale.dtype)
     rank = (1,) * (x.ndim - scale.ndim) + scale.shape

@@ -1,5 +1,7 @@
 """`dropout` and `dropout_unscaled`: values, derivatives, what is stored, and what is refused."""
 
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -275,6 +277,25 @@ def test_nothing_but_the_key_is_stored(rate, jitted):
     drop = lambda x: dj.dropout(KEY, x, rate, residual="key")  # noqa: E731
     leaves = stored(jax.jit(drop) if jitted else drop, jnp.ones((256, 1024)))
     assert all(leaf.ndim == 0 for leaf in leaves) and len(leaves) <= 2  # and a traced rate
+
+
+@pytest.mark.parametrize("residual", ["packed", "key"])
+@pytest.mark.parametrize("rate", [0.2, jnp.float32(0.2)], ids=str)
+def test_the_gradient_is_not_held_back(rate, residual):
+    """XLA fuses nothing through a barrier: of what stands behind one, none is as large as x."""
+    drop = lambda x: dj.dropout(KEY, jnp.sin(x), rate, residual=residual).sum()  # noqa: E731
+    text = jax.jit(jax.grad(drop)).lower(X).as_text()
+    held = re.findall(r"optimization_barrier .* : (.*)", text)
+    assert held and not any(f"tensor<{'x'.join(map(str, X.shape))}x" in line for line in held)
+
+
+@pytest.mark.parametrize("residual", ["packed", "key"])
+def test_nothing_moves_with_the_rate(residual):
+    y, along = jax.jvp(
+        lambda rate: dj.dropout(KEY, X, rate, residual=residual), (jnp.float32(0.2),), (1.0,)
+    )
+    chex.assert_trees_all_equal(y, dj.dropout(KEY, X, 0.2))
+    chex.assert_trees_all_equal(along, jnp.zeros_like(X))
 
 
 @pytest.mark.slow

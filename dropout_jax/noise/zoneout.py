@@ -71,7 +71,7 @@ def zoneout(
 
 
 @jax.jit
-@jax.checkpoint  # keeps the packed mask
+@masks.recomputed  # keeps the packed mask
 def _select(mask, new, old):
     keep_new = mask.unpack() | jnp.zeros_like(new, bool)  # sharded as the states are
     return jnp.where(keep_new, new, old)
