@@ -105,7 +105,7 @@ def _product(rate: float, x: Array, words: Array, y: Array) -> Array:
 def _product_jvp(rate, primals, tangents):
     (x, words, _), (dx, _, _) = primals, tangents
     mask, scale = masks.PackedMask(words, x.shape, x.shape), masks.scale_of(rate, x.dtype)
-    # Of the rule that keeps the words: applied to dx as it is, JAX would look inside and keep bytes.
+    # By its own rule, which keeps the words; called on dx, it would be looked into and keep bytes.
     dy = jax.jvp(lambda x: masks.multiply(x, mask, scale), (x,), (dx,))[1]
     return _product(rate, *primals), dy
 
