@@ -36,18 +36,19 @@ def figure_4(records: Sequence[Record], figure: Figure) -> None:
         axis.fill_between(at, low, high, color="0.6", alpha=0.4, lw=0)
         if len(at) < 10:  # a band of a point or two hardly shows
             axis.vlines(at, low, high, color="0.6", lw=3, ls="-" if dropout else ":")
-    labelled = set()
+    records = sorted(records, key=lambda r: r.config["row"])
+    nets = sorted({r.config["row"].split("_")[1] for r in records})
+    styles = dict(zip(nets, ["-", "--", ":", "-.", (0, (1, 4)), (0, (8, 2))], strict=False))
     for r in records:
-        arm = r.config["row"].split("_")[0]
+        arm, net = r.config["row"].split("_")
         mean, stderr = mean_and_bars(zip(*r.by_epoch["test_error"], strict=True))
-        x = r.extra["evaluated_at"]
-        axis.plot(x, mean, color=COLOURS[arm], lw=1, label=None if arm in labelled else arm)
-        axis.fill_between(x, mean - stderr, mean + stderr, color=COLOURS[arm], alpha=0.2, lw=0)
-        labelled.add(arm)
+        x, colour = r.extra["evaluated_at"], COLOURS[arm]
+        axis.plot(x, mean, color=colour, lw=1, ls=styles[net], label=f"{arm}, {net}")
+        axis.fill_between(x, mean - stderr, mean + stderr, color=colour, alpha=0.2, lw=0)
     ends = [record.mean_and_stderr(r.final["test_error"])[0] for r in records]
     axis.set(xlabel="updates", ylabel="test error %", ylim=(0.8, max(2.7, 1.5 * max(ends))))
     axis.set_title("grey: range of the paper's six nets (bars: dotted without dropout)")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, ncols=2, loc="lower left")
 
 
 def figures_7_8(records: Sequence[Record], figure: Figure) -> None:

@@ -110,3 +110,13 @@ def test_the_range_of_figure_4_shows_at_few_points(tmp_path, updates, points):
     if points:
         assert dropout[0] == [[10_000, 1.69], [10_000, 2.04]]
         assert standard[0] == [[10_000, 1.73], [10_000, 2.62]]
+
+
+def test_the_curves_of_figure_4_are_told_apart(tmp_path):
+    for row in ("dropout_2x1024", "dropout_3x1024", "standard_2x1024", "standard_3x1024"):
+        write(tmp_path, architectures_figure4, row, [1.4, 1.6], updates=24_000)
+    figure = Figure()
+    paper_figures.figure_4(paper_rows.reported(tmp_path, "architectures_figure4"), figure)
+    lines = figure.axes[0].get_lines()
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(lines) == 4
+    assert [line.get_label() for line in lines][1] == "dropout, 3x1024"
