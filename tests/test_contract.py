@@ -7,6 +7,7 @@ XLA may fuse differently. Moments have a stated false-alarm rate.
 import importlib
 import inspect
 import pkgutil
+import re
 
 import jax
 import jax.numpy as jnp
@@ -185,6 +186,17 @@ def test_transformations_see_one_noise(entry):
     assert_same(jnp.sum(out["second"] * tangent), curvature, 64 * x.size)
     assert_same(out["mapped"], alone)
     assert_same(out["scanned"], alone)
+
+
+@over(ENTRIES)
+def test_the_gradient_is_not_held_back(entry):
+    """XLA fuses nothing through a barrier: neither x nor its gradient stands behind one."""
+    x = values(entry.shape)
+    gradient = jax.grad(lambda x: jnp.sum(entry.call(KEY, jnp.sin(x), 0.5)))
+    text = jax.jit(gradient).lower(x).as_text()
+    numbers = f"tensor<{'x'.join(map(str, x.shape))}xf32>"
+    assert numbers in text
+    assert not re.findall(rf"optimization_barrier .* : .*{numbers}", text)
 
 
 @pytest.mark.slow

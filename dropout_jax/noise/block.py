@@ -136,8 +136,12 @@ def _windows(kept, axis, size):
 
 
 @functools.partial(jax.jit, static_argnums=2)
-@functools.partial(jax.checkpoint, static_argnums=2)  # keeps the seeds' bits, not the mask
 def _drop(x, seeds, block_size):
+    # Keeps the seeds' bits, not the mask.
+    return masks.recomputed(functools.partial(_masked, block_size))(seeds, x)
+
+
+def _masked(block_size, seeds, x):
     # Where lanes are channels only, words are joined instead of elements: a 32nd of the work.
     packed = seeds.drawn[-1] % bits.LANES == 0
     kept = seeds.words if packed else seeds.unpack()

@@ -97,12 +97,12 @@ def drop_connect_dense(
     if per == "batch" or (is_static(rate) and rate in (0, 1)):  # where all masks are equal
         return x @ drop_connect(key, kernel, rate)
     mask = masks.packed_mask(key, rate, (*x.shape[:-1], *kernel.shape))
-    return _multiply_each(x, kernel, mask, masks.scale_of(rate, kernel.dtype))
+    return _multiply_each(mask, x, kernel, masks.scale_of(rate, kernel.dtype))
 
 
 @jax.jit
-@jax.checkpoint  # keeps the packed masks, not the masked weights
-def _multiply_each(x, kernel, mask, scale):
+@masks.recomputed  # keeps the packed masks, not the masked weights
+def _multiply_each(mask, x, kernel, scale):
     kernels = masks.multiply(jnp.broadcast_to(kernel, mask.shape), mask, scale)
     return jnp.einsum("...i,...io->...o", x, kernels)
 
