@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import benchmark_tables, timing
+from experiments import benchmark_tables, timing, workload_tables
 from experiments.benchmark import backward, family, libraries, suites, thin, transformer
 from experiments.benchmark.__main__ import SUITES, Config, main, make_plan
 
@@ -243,7 +243,7 @@ def test_the_family_s_table_shows_members_and_no_floors():
         ratios = {"ratio_to_floor": floor, "ratio_to_normal": normal}
         return {"library": library, "shape": [2, 3], "rate": 0.2, "dtype": dtype, **ratios}
 
-    table = benchmark_tables.family(
+    table = workload_tables.family(
         [
             row("dropout", "float32", 1),
             row("zoneout", "float32", 1.125),
@@ -276,7 +276,7 @@ def test_the_transformer_s_table_is_relative_to_flax():
         case = {"library": library, "shape": [2, 8, 16], "rate": 0.1}
         return case | ratios | {"speedup_over_flax_nnx": speedup}
 
-    table = benchmark_tables.transformer([row("flax.nnx", 2, 1), row("dropout_jax", 1, 2)])
+    table = workload_tables.transformer([row("flax.nnx", 2, 1), row("dropout_jax", 1, 2)])
     assert table.splitlines()[2:4] == [
         "| flax.nnx | 1.00 | 2.00 | 0.50 | 2.0 |",
         "| after `layers.replace_dropout(model)` | 0.50 | 1.00 | 0.50 | 2.0 |",

@@ -47,7 +47,6 @@ def commands(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
-    assert LINK.search(text(page)) or page == "CONTRIBUTING.md"
     assert broken_links(text(page), (ROOT / page).parent) == []
 
 
