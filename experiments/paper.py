@@ -325,6 +325,7 @@ _11_MC = (
 )
 
 # Figure 4: (updates in thousands, lowest, highest error of the six nets at that update).
+FIGURE_4_WIDTHS = {1024, 2048}
 _4_STANDARD = (
     (10, 1.73, 2.62), (20, 1.85, 2.63), (30, 1.69, 1.91), (40, 1.55, 1.8), (50, 1.6, 1.88),
     (60, 1.69, 1.92), (80, 1.62, 1.79), (100, 1.66, 1.81), (150, 1.67, 1.82), (200, 1.63, 1.77),

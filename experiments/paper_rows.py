@@ -114,7 +114,8 @@ def beside(r: Record, number: Number | None) -> str:
     found = [] if number is None else [text(number)]
     at = paper.figure_4_range(bool(r.config["rate"]), r.extra["updates"])
     on_curve = r.experiment in ("mnist_table2", "architectures_figure4")
-    if on_curve and r.config["activation"] == "relu" and at:
+    alike = r.config["activation"] == "relu" and {*r.config["hidden"]} <= paper.FIGURE_4_WIDTHS
+    if on_curve and alike and at:
         found.append(f"{at[1]:.2f} to {at[2]:.2f} at {at[0] // 1000}k (Figure 4)")
     return "; ".join(found) or "–"
 

@@ -229,6 +229,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "keras_example": keras_example,
     "benchmark": benchmark_tables.dropout,
     "benchmark_more": benchmark_tables.more,
+    "benchmark_gpu": benchmark_tables.more_gpu,
     "compiled": gpu_tables.compiled,
     "thinned": thinned,
     "thinned_studies": thinned_tables.studies,

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.benchmark.libraries import FLAX_NNX, OURS, OURS_KEY
+from experiments.benchmark.libraries import COPY, FLAX_NNX, OURS, OURS_KERNEL, OURS_KEY
 from experiments.common import text_table
 
 HEADER = (
@@ -18,7 +18,13 @@ HEADER = (
     "flax.nnx / it", "residual bits", "repeats",
 )  # fmt: skip
 Row = dict[str, Any]
-COLOURS = {OURS: "#b2182b", OURS_KEY: "#f4a582", FLAX_NNX: "#053061"}
+COLOURS = {
+    OURS: "#b2182b",
+    OURS_KEY: "#f4a582",
+    OURS_KERNEL: "#d6604d",
+    FLAX_NNX: "#053061",
+    COPY: "0.6",
+}
 TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 OTHERS = ("#2166ac", "#4393c3", "#92c5de", "#c9dfec")
 
@@ -119,7 +125,7 @@ def picture(rows: Sequence[Row]) -> Figure:
     caption = "medians of paired ratios; lines: as long as their interquartile range"
     figure.suptitle(caption, fontsize="medium")
     handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -10,7 +10,16 @@ import numpy as np
 
 from experiments import timing
 from experiments.benchmark.backward import forward_and_backward, residual_bits
-from experiments.benchmark.libraries import COPY, FLAX_NNX, FLOOR, OURS, OURS_KEY, Library, floor
+from experiments.benchmark.libraries import (
+    COPY,
+    FLAX_NNX,
+    FLOOR,
+    OURS,
+    OURS_KERNEL,
+    OURS_KEY,
+    Library,
+    floor,
+)
 
 NO_DROPOUT = "no dropout"
 INPUT_RATE, HIDDEN_RATE = 0.2, 0.5
@@ -70,12 +79,21 @@ def masks(libraries: Libraries, plan: Plan) -> Iterator[Row]:
     libraries.pop(OURS_KEY, None)  # the same forward pass as OURS
     for case, x in _cases("masks", plan, plan.mask_rates):
         steps = _steps(libraries, case["rate"])
+        if OURS_KERNEL in steps:
+            check_same(steps[OURS], steps[OURS_KERNEL], x)
         copy = {COPY: lambda key, x: jnp.copy(x)} if plan.mode == "dispatched" else {}
         programs = _programs(steps | copy, x, plan)
         yield from timed_rows(case | {"mode": plan.mode}, programs, libraries, plan)
         if case["rate"] in plan.single_call_rates:
             programs = {name: timing.single_call(step, x) for name, step in steps.items()}
             yield from timed_rows(case | {"mode": "single_call"}, programs, libraries, plan)
+
+
+def check_same(step: Callable, other: Callable, x: jax.Array) -> None:
+    """Raise ArithmeticError unless both make the same of a key and x, bit for bit."""
+    y, z = (jax.jit(f)(timing.key_of(1), x) for f in (step, other))
+    if not jnp.array_equal(y, z):
+        raise ArithmeticError(f"{jnp.sum(y != z)} of {x.size} numbers differ: see kernel.py")
 
 
 def grad(libraries: Libraries, plan: Plan) -> Iterator[Row]:
