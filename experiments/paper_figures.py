@@ -26,9 +26,29 @@ GREY = {"color": "0.45", "fmt": "s:", "ms": 3, "lw": 0.8, "capsize": 2, "zorder"
 
 
 def figure_4(records: Sequence[Record], figure: Figure) -> None:
-    """The test error by updates; the bands in grey are the range of the paper's six nets."""
-    axis = figure.subplots()
+    """The test error by updates, a panel a width; in grey the range of the paper's six nets."""
     last = max(r.extra["updates"] for r in records)
+    ends = [record.mean_and_stderr(r.final["test_error"])[0] for r in records]
+    widths = sorted({r.config["hidden"][0] for r in records})
+    axes = figure.subplots(1, len(widths), sharey=True, squeeze=False)[0]
+    for axis, width in zip(axes, widths, strict=True):
+        paper_s_range(axis, last)
+        found = [r for r in records if r.config["hidden"][0] == width]
+        for r in sorted(found, key=lambda r: r.config["row"]):
+            arm, net = r.config["row"].split("_")
+            mean, stderr = mean_and_bars(zip(*r.by_epoch["test_error"], strict=True))
+            x, colour = r.extra["evaluated_at"], COLOURS[arm]
+            style = {2: "-", 3: "--", 4: ":"}[len(r.config["hidden"])]
+            axis.plot(x, mean, color=colour, lw=1, ls=style, label=f"{arm}, {net}")
+            axis.fill_between(x, mean - stderr, mean + stderr, color=colour, alpha=0.2, lw=0)
+        axis.set(xlabel="updates", ylim=(0.8, max(2.7, 1.5 * max(ends))))
+        axis.legend(frameon=False, ncols=2, loc="lower left")
+    axes[0].set_ylabel("test error %")
+    figure.suptitle("grey: range of the paper's six nets (bars: dotted without dropout)")
+
+
+def paper_s_range(axis: Axes, last: int) -> None:
+    """Two grey bands, up to so many updates."""
     at = [10_000 * i for i in range(1, last // 10_000 + 1)]
     for dropout in (True, False):
         ranges = [paper.figure_4_range(dropout, n)[1:] for n in at]
@@ -36,19 +56,6 @@ def figure_4(records: Sequence[Record], figure: Figure) -> None:
         axis.fill_between(at, low, high, color="0.6", alpha=0.4, lw=0)
         if len(at) < 10:  # a band of a point or two hardly shows
             axis.vlines(at, low, high, color="0.6", lw=3, ls="-" if dropout else ":")
-    records = sorted(records, key=lambda r: r.config["row"])
-    nets = sorted({r.config["row"].split("_")[1] for r in records})
-    styles = dict(zip(nets, ["-", "--", ":", "-.", (0, (1, 4)), (0, (8, 2))], strict=False))
-    for r in records:
-        arm, net = r.config["row"].split("_")
-        mean, stderr = mean_and_bars(zip(*r.by_epoch["test_error"], strict=True))
-        x, colour = r.extra["evaluated_at"], COLOURS[arm]
-        axis.plot(x, mean, color=colour, lw=1, ls=styles[net], label=f"{arm}, {net}")
-        axis.fill_between(x, mean - stderr, mean + stderr, color=colour, alpha=0.2, lw=0)
-    ends = [record.mean_and_stderr(r.final["test_error"])[0] for r in records]
-    axis.set(xlabel="updates", ylabel="test error %", ylim=(0.8, max(2.7, 1.5 * max(ends))))
-    axis.set_title("grey: range of the paper's six nets (bars: dotted without dropout)")
-    axis.legend(frameon=False, ncols=2, loc="lower left")
 
 
 def figures_7_8(records: Sequence[Record], figure: Figure) -> None:
@@ -220,7 +227,7 @@ class Drawing(NamedTuple):
 
 
 FIGURES: dict[str, Drawing] = {
-    "figure_4.png": Drawing("architectures_figure4", figure_4, (6, 4)),
+    "figure_4.png": Drawing("architectures_figure4", figure_4, (9, 4.2)),
     "figures_7_8.png": Drawing("features_figures7_8", figures_7_8, (8, 8)),
     "figure_9.png": Drawing("rate_figure9", figure_9, (10, 4)),
     "figure_10.png": Drawing("dataset_size_figure10", figure_10, (9, 7)),

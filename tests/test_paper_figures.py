@@ -113,10 +113,12 @@ def test_the_range_of_figure_4_shows_at_few_points(tmp_path, updates, points):
 
 
 def test_the_curves_of_figure_4_are_told_apart(tmp_path):
-    for row in ("dropout_2x1024", "dropout_3x1024", "standard_2x1024", "standard_3x1024"):
-        write(tmp_path, architectures_figure4, row, [1.4, 1.6], updates=24_000)
+    for net in ("2x1024", "3x1024", "4x1024", "2x2048"):
+        for arm in ("dropout", "standard"):
+            write(tmp_path, architectures_figure4, f"{arm}_{net}", [1.4, 1.6], updates=24_000)
     figure = Figure()
     paper_figures.figure_4(paper_rows.reported(tmp_path, "architectures_figure4"), figure)
-    lines = figure.axes[0].get_lines()
-    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(lines) == 4
-    assert [line.get_label() for line in lines][1] == "dropout, 3x1024"
+    left, right = (axis.get_lines() for axis in figure.axes)
+    assert len({(line.get_color(), line.get_linestyle()) for line in left}) == len(left) == 6
+    assert [line.get_label() for line in left][1] == "dropout, 3x1024"
+    assert [line.get_label() for line in right] == ["dropout, 2x2048", "standard, 2x2048"]
