@@ -1,6 +1,7 @@
 """Aliases and the checks that every function shares; traced values pass all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import jax
@@ -32,7 +33,8 @@ def check_keep(keep: Rate) -> Rate:
 def _check_probability(name: str, value: Rate, meaning: str) -> Rate:
     if isinstance(value, jax.core.Tracer):
         return value
-    values = np.asarray(value)
+    is_key = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.extended)
+    values = np.asarray("a key" if is_key else value)
     if not (np.issubdtype(values.dtype, np.integer) or jnp.issubdtype(values.dtype, jnp.floating)):
         raise TypeError(
             f"{name} is {value!r}; write a number between 0 and 1, such as 0.5, or an array of "
@@ -66,9 +68,16 @@ def check_key(key: Key) -> Key:
     return key
 
 
+def check_given(x: Any, name: str) -> Any:
+    """Return `x`, or raise for what is no array and JAX has no clear word for."""
+    if x is None or isinstance(x, (dict, str)):
+        raise TypeError(f"{name} is {type(x).__name__}; write an array.")
+    return x
+
+
 def check_floating(x: Array, name: str = "x") -> Array:
     """Return `x` as an array, or raise if it does not hold floating-point numbers."""
-    x = jnp.asarray(x)
+    x = jnp.asarray(check_given(x, name))
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         raise TypeError(
             f"{name} has dtype {x.dtype}; noise multiplies floating-point values: write "
@@ -86,10 +95,14 @@ def wide_dtype(x: Any) -> np.dtype:
 
 def shared_shape(shape: Sequence[int], broadcast_dims: Sequence[int]) -> tuple[int, ...]:
     """The shape of the draw: `shape` with 1 where the axes in `broadcast_dims` share one draw."""
-    if isinstance(shape, int) or isinstance(broadcast_dims, int):
-        raise TypeError("shape and broadcast_dims are tuples; write (5,) for 5.")
+    if not isinstance(shape, Iterable) or not isinstance(broadcast_dims, Iterable):
+        raise TypeError("shape and broadcast_dims are tuples; write (5,) for 5, and () for none.")
     shape, dims = tuple(shape), tuple(broadcast_dims)
+    if any(isinstance(size, Integral) and size < 0 for size in shape):
+        raise ValueError(f"shape is {shape}; write sizes of 0 or more.")
     for dim in dims:
+        if not isinstance(dim, Integral):
+            raise TypeError(f"broadcast_dims has {dim!r}; write whole numbers, such as (1, 2).")
         if not -len(shape) <= dim < len(shape):
             raise ValueError(
                 f"broadcast_dims has axis {dim}, and shape {shape} has axes {-len(shape)} to "

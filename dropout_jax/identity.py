@@ -53,12 +53,7 @@ def _settings(state: State) -> list[Array]:
         state.rest, is_leaf=lambda node: isinstance(node, nnx.Variable)
     )
     numbers = {path: node[...] for path, node in places if isinstance(node, ScheduleNumber)}
-    scheduled = {path[:-2] for path in numbers}  # layers whose rate moves in training
-    rates = [
-        node
-        for path, node in places
-        if _is_rate(path) and path[:-1] not in scheduled and not isinstance(node, nnx.Variable)
-    ]
+    rates = [node for path, node in places if _is_rate(path) and not isinstance(node, nnx.Variable)]
     injected = [
         leaf
         for leaf in map(jnp.asarray, jax.tree.leaves(state.opt_state))

@@ -113,4 +113,5 @@ def r_drop(alpha: float | Array = 5.0) -> Loss:
         divergence = jnp.sum((jnp.exp(first) - jnp.exp(second)) * (first - second), axis=-1)
         return jnp.mean(alpha / 4 * divergence) - jnp.mean(chosen)
 
+    objective.takes_labels = True  # `fit` looks at them before it starts
     return objective

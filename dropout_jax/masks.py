@@ -15,6 +15,7 @@ from dropout_jax._typing import (
     Rate,
     check_broadcasts,
     check_floating,
+    check_given,
     check_key,
     check_rate,
     is_static,
@@ -165,9 +166,14 @@ def apply_mask(x: Array, mask: Array | PackedMask, rate: Rate) -> Array:
     x = check_floating(x)
     check_rate(rate)
     if not isinstance(mask, PackedMask):
-        mask = jnp.asarray(mask)
+        mask = jnp.asarray(check_given(mask, "mask"))
         if mask.dtype != jnp.bool_:
             raise TypeError(f"mask has dtype {mask.dtype}; write mask.astype(bool), True for kept.")
+    elif more := mask.words.ndim - len(bits.layout(mask.drawn).words):
+        raise ValueError(
+            f"mask holds {mask.words.shape[:more]} masks of shape {mask.shape}; map over them: "
+            "jax.vmap(apply_mask, (0, 0, None))(x, mask, rate)."
+        )
     for name, shape in (("mask", mask.shape), ("rate", jnp.shape(rate))):
         check_broadcasts(name, shape, x.shape)
     return multiply(x, mask, scale_of(rate, x.dtype))

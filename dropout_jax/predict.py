@@ -151,7 +151,9 @@ def _predict(structure, params, rest, samples, output, key, x):
 
     zeros = _zeros_like(sub_network)
     (mean, squares), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(samples))
-    return Prediction(mean, jnp.sqrt(squares / samples))
+    variance = squares / samples
+    varies = variance > 0  # the root has no derivative at 0
+    return Prediction(mean, jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 0))
 
 
 def _zeros_like(sub_network):

@@ -170,7 +170,8 @@ def _check_finite(losses: np.ndarray, epoch: int, rows: list[dict[str, Any]]) ->
         raise NonFiniteLossError(
             f"the loss or the weights are not finite at step {step} (epoch {epoch}); "
             f"last good metrics: {last}. "
-            "Lower the learning rate, or constrain the weights with dj.max_norm."
+            "Lower the learning rate, or constrain the weights with dj.max_norm; at the first "
+            "step, look for labels that are no classes of the model, and x that is not finite."
         )
 
 

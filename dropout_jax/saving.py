@@ -7,6 +7,7 @@ import numpy as np
 from flax import nnx
 
 from dropout_jax import checkpoint
+from dropout_jax.structure import check_module
 
 
 def save(folder: str | Path, model: nnx.Module) -> None:
@@ -18,6 +19,7 @@ def save(folder: str | Path, model: nnx.Module) -> None:
       model: any `nnx.Module`.
 
     Raises:
+      TypeError: a model that is no `nnx.Module`.
       CheckpointError: the folder cannot be written, or holds the checkpoints of a run or folders
         that are named as they are; a model without arrays, or with empty ones.
 
@@ -31,7 +33,7 @@ def save(folder: str | Path, model: nnx.Module) -> None:
       >>> bool((model(jnp.ones((1, 4))) == other(jnp.ones((1, 4)))).all())
       True
     """
-    state = nnx.state(model)
+    state = nnx.state(check_module(model))
     sizes = [np.size(leaf) for leaf in jax.tree.leaves(state)]
     if not sizes or 0 in sizes:
         raise checkpoint.CheckpointError(
@@ -56,6 +58,7 @@ def load(folder: str | Path, model: nnx.Module) -> None:
       model: made as the one that was saved.
 
     Raises:
+      TypeError: a model that is no `nnx.Module`.
       CheckpointError: nothing is saved there, or another model.
 
     Example:
@@ -66,9 +69,9 @@ def load(folder: str | Path, model: nnx.Module) -> None:
       ...     dj.save(folder, model)
       ...     dj.load(folder, model)
     """
+    state = nnx.state(check_module(model))
     if not Path(folder).expanduser().is_dir():
         raise checkpoint.CheckpointError(f"there is no folder {folder}; give one that save wrote.")
-    state = nnx.state(model)
     with checkpoint.open_folder(folder, read_only=True) as manager:
         found = checkpoint.restore(manager, state)
     if found is None:

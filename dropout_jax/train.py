@@ -155,7 +155,10 @@ def make_step(
             return value, nnx.merge_state(state.rest, nnx.state(model, nnx.Not(nnx.Param)))
 
         (value, rest), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        # Those that search along a line, say, want more than the gradient: under the same masks.
+        more = {"value": value, "grad": grads, "value_fn": lambda params: objective(params)[0]}
+        update = optax.with_extra_args_support(optimizer).update
+        updates, opt_state = update(grads, state.opt_state, state.params, **more)
         params = optax.apply_updates(state.params, updates)
         # Array hyperparameters promote the state of low-precision weights; a scan's carry stays.
         opt_state = jax.tree.map(_as_before, opt_state, state.opt_state)

@@ -1,7 +1,7 @@
 """What Keras users call fit and evaluate, for any NNX model."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 
@@ -64,9 +64,9 @@ def fit(
 
     Raises:
       TypeError: a model that is no `nnx.Module`; labels that are no integers, or outputs that are
-        no logits, for the default loss or metrics; a loss or a metric that takes no (model, x, y)
-        or is no number; an optimizer that is no optax transformation; epochs or a batch_size that
-        are no whole numbers.
+        no logits, for the default loss or metrics or `losses.r_drop`; metrics that are no mapping;
+        a loss or a metric that takes no (model, x, y) or is no number; an optimizer that is no
+        optax transformation; epochs or a batch_size that are no whole numbers.
       ValueError: lengths that differ, fewer examples than a batch, epochs below 1, labels that are
         no classes of the model, a batch that does not divide among the devices.
       NonFiniteLossError: the loss or the weights became NaN or infinite; the model keeps its last
@@ -91,20 +91,22 @@ def fit(
         raise TypeError(f"optimizer is {optimizer!r}; write one of optax's, as optax.adam(1e-3).")
     data = {"train": (jnp.asarray(x), jnp.asarray(y))}
     if validation_data is not None:
-        if len(validation_data) != 2:
+        if not isinstance(validation_data, Sequence) or len(validation_data) != 2:
             raise ValueError(
-                f"validation_data has {len(validation_data)} parts; write (x, y), and weigh the "
-                "examples in metrics of your own."
+                f"validation_data {_shown(validation_data)}; write (x, y), held out beforehand "
+                "with dj.data.split_validation, say, and weigh the examples in metrics of your own."
             )
         data["val"] = (jnp.asarray(validation_data[0]), jnp.asarray(validation_data[1]))
     check_data(data, batch_size)
+    _check_metrics(metrics)
     parts = parts_of(data["train"][0])
     if batch_size % parts:
         raise ValueError(
             f"batch_size is {batch_size}, and the examples are spread over {parts} devices; write "
             f"a multiple of {parts}."
         )
-    if loss is cross_entropy or (metrics is CLASSIFICATION and "val" in data):
+    takes_labels = loss is cross_entropy or getattr(loss, "takes_labels", False)
+    if takes_labels or (metrics is CLASSIFICATION and "val" in data):
         outputs = _shape_of_outputs(model, data["train"][0])
         for name, (_, labels) in data.items():
             _check_labels(name, labels, outputs)
@@ -172,6 +174,7 @@ def evaluate(
     """
     x, y = jnp.asarray(x), jnp.asarray(y)
     check_data({"train": (x, y)}, 1)
+    _check_metrics(metrics)
     if metrics is CLASSIFICATION:
         _check_labels("y", y, _shape_of_outputs(model, x))
     structure, state = split(model)
@@ -198,6 +201,20 @@ def _check_counts(epochs: int, batch_size: int) -> None:
             raise TypeError(f"{name} is {count!r}; write a whole number, such as 10.")
         if count < 1:
             raise ValueError(f"{name} is {count}; write 1 or more.")
+
+
+def _check_metrics(metrics: Metrics) -> None:
+    if not isinstance(metrics, Mapping):
+        raise TypeError(
+            f"metrics is {metrics!r}; write names and functions (model, x, y) -> a number, such as "
+            '{"error": dj.metrics.error_rate}.'
+        )
+
+
+def _shown(parts: object) -> str:
+    if isinstance(parts, Sequence):
+        return f"has {len(parts)} parts"
+    return f"is {type(parts).__name__}"
 
 
 def _shape_of_outputs(model: nnx.Module, x: Array) -> tuple[int, ...]:

@@ -187,8 +187,14 @@ def test_bad_axes_and_shapes():
         dj.packed_mask(KEY, 0.5, (2, 3), broadcast_dims=(2,))
     with pytest.raises(ValueError, match="axis twice"):
         dj.bernoulli_mask(KEY, 0.5, (2, 3), broadcast_dims=(1, -1))
-    with pytest.raises(TypeError, match=r"\(5,\)"):
-        dj.bernoulli_mask(KEY, 0.5, 5)
+    for five in (5, np.int64(5)):
+        with pytest.raises(TypeError, match=r"\(5,\)"):
+            dj.bernoulli_mask(KEY, 0.5, five)
+    for axes in (np.int64(1), None, (1.0,)):
+        with pytest.raises(TypeError, match="broadcast_dims"):
+            dj.packed_mask(KEY, 0.5, (2, 3), broadcast_dims=axes)
+    with pytest.raises(ValueError, match="write sizes of 0 or more"):
+        dj.packed_mask(KEY, 0.5, (-5,))
     with pytest.raises(ValueError, match=r"rate of shape \(3,\)"):
         dj.bernoulli_mask(KEY, jnp.full((3,), 0.5), (2, 3), broadcast_dims=(1,))
 
@@ -198,6 +204,7 @@ def test_bad_axes_and_shapes():
     [
         (jnp.arange(3), jnp.ones(3, bool), 0.5, TypeError, r"x\.astype\(jnp\.float32\)"),
         (jnp.ones(3), jnp.ones(3), 0.5, TypeError, r"mask\.astype\(bool\)"),
+        (jnp.ones(3), None, 0.5, TypeError, "mask is NoneType"),
         (jnp.ones(3), jnp.ones(4, bool), 0.5, ValueError, r"mask of shape \(4,\)"),
         (jnp.ones(3), jnp.ones((2, 3), bool), 0.5, ValueError, r"mask of shape \(2, 3\)"),
         (X, dj.packed_mask(KEY, 0.5, (4, 3)), 0.5, ValueError, r"mask of shape \(4, 3\)"),
@@ -208,3 +215,13 @@ def test_bad_axes_and_shapes():
 def test_bad_applications(x, mask, rate, error, fix):
     with pytest.raises(error, match=fix):
         dj.apply_mask(x, mask, rate)
+
+
+def test_many_masks_are_mapped_over():
+    keys, x = jax.random.split(KEY, 3), jnp.ones((3, 4, 32))
+    many = jax.vmap(lambda key: dj.packed_mask(key, 0.5, (4, 32)))(keys)
+    for wrong in (x[0], x):
+        with pytest.raises(ValueError, match=r"holds \(3,\) masks of shape \(4, 32\).*jax.vmap"):
+            dj.apply_mask(wrong, many, 0.5)
+    found = jax.vmap(dj.apply_mask, (0, 0, None))(x, many, 0.5)
+    np.testing.assert_array_equal(found, jax.vmap(dj.dropout, (0, 0, None))(keys, x, 0.5))

@@ -159,3 +159,11 @@ def test_the_wrong_number_of_rates_is_an_error(rates):
 def test_rates_outside_0_1_are_an_error(rates):
     with pytest.raises(ValueError, match="between 0 and 1"):
         textbook(rates=rates)
+
+
+@pytest.mark.parametrize("rngs", [0, "dropout", None])
+def test_rngs_of_another_type_say_what_to_write(rngs):
+    with pytest.raises(TypeError, match=r"write rngs=nnx.Rngs\(0\)"):
+        layers.MLP((8, 2), rates=0.5, rngs=rngs)
+    with pytest.raises(TypeError, match=r"write rngs=nnx.Rngs\(0\)"):
+        layers.DropConnectLinear(8, 2, rate=0.5, rngs=rngs)

@@ -452,6 +452,14 @@ def test_the_deviation_of_sub_networks_that_agree_is_a_number(samples):
     np.testing.assert_allclose(stddev, by_hand, atol=16 * 2.0**-24)
 
 
+@pytest.mark.parametrize("samples", [1, 3])
+def test_the_deviation_has_a_gradient_where_it_is_zero(samples):
+    model, x = dj.layers.MLP((8, 4, 2), rates=0, rngs=nnx.Rngs(0)), jnp.ones((2, 8))
+    total = lambda w: predict.mc_predict(KEY, model, w * x, samples=samples).stddev.sum()  # noqa: E731
+    value, slope = jax.value_and_grad(total)(1.0)
+    assert abs(value) < 1e-6 and jnp.isfinite(slope)
+
+
 def test_a_class_that_cannot_be_has_probability_zero():
     class Barred(nnx.Module):
         def __init__(self):

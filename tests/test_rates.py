@@ -160,7 +160,17 @@ def test_a_function_of_ones_own():
     layer(jnp.ones(3))
     assert layer.rate == 0.25
     made = jax.jit(lambda rate: nnx.state(scheduled(Partial(lambda r, step: r / 2, rate))))(0.5)
-    assert made["rate"] == 0.25
+    assert made["last_rate"][...] == 0.25
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_the_rate_of_the_last_call_comes_back_from_jit(graph):
+    model = dj.layers.MLP((32, 16, 3), rates=rates.linear(0.0, 0.9, 3), rngs=nnx.Rngs(0))
+    call = nnx.jit(lambda model, x: model(x), graph=graph)
+    for _ in range(3):
+        call(model, jnp.ones((4, 32)))
+    layer = model.dropouts[1]
+    assert (layer.rate, layer.step[...]) == (rates.linear(0.0, 0.9, 3)(2), 3)
 
 
 def test_errors_of_the_layer():

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen, nnx
+from optax.contrib import reduce_on_plateau
 
 import dropout_jax as dj
 from dropout_jax import checkpoint, metrics
@@ -211,8 +212,38 @@ def test_evaluation_and_other_losses_check_labels_too():
             dj.evaluate(mlp(), x, y + shift)
         with pytest.raises(ValueError, match="label the classes 0 to 2"):
             fit(x, y + shift, loss=dj.losses.r_drop(), validation_data=(x, y))
+        with pytest.raises(ValueError, match="label the classes 0 to 2"):
+            fit(x, y + shift, loss=dj.losses.r_drop())
     with pytest.raises(TypeError, match=r"y\[..., 0\] for a column"):
         dj.evaluate(mlp(), x, y[:, None])
+
+
+def test_metrics_and_validation_data_of_other_types_say_what_to_write():
+    x, y = task()
+    for wrong in (dj.train.cross_entropy, ["accuracy"]):
+        with pytest.raises(TypeError, match="metrics is .* write names and functions"):
+            dj.evaluate(mlp(), x, y, metrics=wrong)
+        with pytest.raises(TypeError, match="metrics is .* write names and functions"):
+            fit(x, y, metrics=wrong, validation_data=(x, y))
+    with pytest.raises(ValueError, match=r"validation_data is float; write \(x, y\)"):
+        fit(x, y, validation_data=0.2)
+
+
+def test_what_is_no_module_is_neither_saved_nor_loaded(tmp_path):
+    for wrong in (lambda: dj.save(mlp(), tmp_path), lambda: dj.load(tmp_path, mlp)):
+        with pytest.raises(TypeError, match="no nnx.Module"):
+            wrong()
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [optax.lbfgs(), optax.polyak_sgd(), optax.chain(optax.adam(0.01), reduce_on_plateau())],
+    ids=["lbfgs", "polyak_sgd", "reduce_on_plateau"],
+)
+def test_optimizers_that_want_more_than_the_gradient_get_it(optimizer):
+    x, y = task()
+    history = dj.fit(mlp(), optimizer, x, y, key=KEY, epochs=8, batch_size=16, progress=False)
+    assert history["loss"][-1] < history["loss"][0]
 
 
 def test_layers_that_wait_to_be_told_their_mode_are_trained():

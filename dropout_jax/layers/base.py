@@ -76,6 +76,13 @@ class NoiseLayer(nnx.Module):
         )
 
 
+def check_rngs(rngs: nnx.Rngs) -> nnx.Rngs:
+    """Return `rngs`, or raise if it cannot give a layer its weights."""
+    if not isinstance(rngs, nnx.Rngs):
+        raise TypeError(f"rngs is {type(rngs).__name__}; write rngs=nnx.Rngs(0).")
+    return rngs
+
+
 def typed(key: Key) -> Key:
     """The key, wrapped if it is a legacy one, which users of Flax still write."""
     return jax.random.wrap_key_data(key) if key.dtype == jnp.uint32 else key

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dropout_jax._typing import Array, Key, Rate, check_rate
-from dropout_jax.layers.base import NoiseLayer, held
+from dropout_jax.layers.base import NoiseLayer, check_rngs, held
 from dropout_jax.noise.connect import drop_connect_dense
 
 _KERNEL_INIT = nnx.initializers.lecun_normal()
@@ -32,7 +32,7 @@ class DropConnectLinear(NoiseLayer, nnx.Linear):
       options: `deterministic` and `rng_collection`, as for `Dropout`.
 
     Raises:
-      TypeError: a rate that is no number.
+      TypeError: a rate that is no number; `rngs` of another type.
       ValueError: a concrete rate outside [0, 1]; an unknown `per`.
 
     Example:
@@ -62,6 +62,7 @@ class DropConnectLinear(NoiseLayer, nnx.Linear):
         **options,
     ):
         check_rate(rate)
+        check_rngs(rngs)
         if per not in ("example", "batch"):
             raise ValueError(f"per is {per!r}; write 'example' or 'batch'.")
         nnx.Linear.__init__(

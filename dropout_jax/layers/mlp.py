@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from dropout_jax._typing import Array, Key, Rate, check_floating
+from dropout_jax.layers.base import check_rngs
 from dropout_jax.layers.dropout import Dropout
 from dropout_jax.layers.scheduled import ScheduledDropout
 
@@ -36,7 +37,7 @@ class MLP(nnx.Module):
       rngs: `nnx.Rngs`; its streams "params" and "dropout", or the default one.
 
     Raises:
-      TypeError: a rate that is no number.
+      TypeError: a rate that is no number; `rngs` of another type.
       ValueError: fewer than two sizes, or one that is not a positive integer; the wrong number of
         rates, or a concrete one outside [0, 1].
 
@@ -60,6 +61,7 @@ class MLP(nnx.Module):
         kernel_init: nnx.Initializer = _HE_NORMAL,
         rngs: nnx.Rngs,
     ):
+        check_rngs(rngs)
         sizes = _check_sizes(sizes)
         rates = _rate_of_each_site(rates, len(sizes) - 1)
         self.linears = nnx.List(

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.tree_util import Partial
 
-from dropout_jax._typing import Array, Key, Rate
+from dropout_jax._typing import Array, Key, Rate, check_rate
+from dropout_jax.layers.base import NoiseLayer
 from dropout_jax.layers.dropout import Dropout
 
 
@@ -67,13 +68,13 @@ class ScheduledDropout(Dropout):
                 f"schedule is {schedule!r}; write a function of the step, such as "
                 f"rates.early(0.1, 1000), or Dropout({schedule!r}) for a rate that stays."
             )
-        super().__init__(
-            jnp.asarray(schedule(jnp.zeros((), jnp.int32)), jnp.float32),
-            broadcast_dims=broadcast_dims,
-            deterministic=deterministic,
-            rng_collection=rng_collection,
-            rngs=rngs,
+        NoiseLayer.__init__(
+            self, deterministic=deterministic, rng_collection=rng_collection, rngs=rngs
         )
+        self.broadcast_dims = broadcast_dims
+        first = jnp.asarray(schedule(jnp.zeros((), jnp.int32)), jnp.float32)
+        # A variable, which every mode of nnx.jit brings back from a call; an array is not.
+        self.last_rate = nnx.Variable(check_rate(first))
         schedule = schedule if isinstance(schedule, Partial) else Partial(schedule)
         numbers, self.form = jax.tree.flatten(schedule)
         # Of a known dtype and not weak, as they will be after a checkpoint.
@@ -81,9 +82,14 @@ class ScheduledDropout(Dropout):
         self.numbers = nnx.List(ScheduleNumber(number) for number in numbers)
         self.step = nnx.Variable(jnp.zeros((), jnp.int32))
 
+    @property
+    def rate(self) -> Array:
+        """That of the last training call."""
+        return self.last_rate[...]
+
     def _noise(self, key: Key, x: Array) -> Array:
         step = self.step[...]
         schedule = jax.tree.unflatten(self.form, [number[...] for number in self.numbers])
-        self.rate = jnp.asarray(schedule(step), jnp.float32)
+        self.last_rate[...] = jnp.asarray(schedule(step), jnp.float32)
         self.step[...] = step + 1
         return super()._noise(key, x)
