@@ -224,7 +224,9 @@ def test_a_sweep_over_schedules_is_one_program():
     layer = result.state.rest["dropouts"][1]
     np.testing.assert_array_equal(layer["step"][...], 12)  # 3 epochs of 4 updates
     schedules = [rates.linear(*(SWEEP[name][i] for name in SWEEP)) for i in range(3)]
-    np.testing.assert_allclose(layer["rate"], [s(11) for s in schedules], atol=4 * 2.0**-23)
+    np.testing.assert_allclose(
+        layer["last_rate"][...], [s(11) for s in schedules], atol=4 * 2.0**-23
+    )
     assert np.all(result.losses[0] != result.losses[1])
     assert np.any(result.losses[1] != result.losses[2])
     built = len(builds)
