@@ -207,7 +207,7 @@ def _check_metrics(metrics: Metrics) -> None:
     if not isinstance(metrics, Mapping):
         raise TypeError(
             f"metrics is {metrics!r}; write names and functions (model, x, y) -> a number, such as "
-            '{"error": dj.metrics.error_rate}.'
+            '{"loss": dj.train.cross_entropy}.'
         )
 
 
