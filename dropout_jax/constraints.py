@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dropout_jax._typing import Array, wide_dtype
+from dropout_jax._checks import wide_dtype
+from dropout_jax.typing import Array
 
 
 def max_norm(c: Any, axis: int | Sequence[int] | None = None) -> optax.GradientTransformation:

@@ -19,9 +19,10 @@ try:
 except ImportError:  # of a JAX that has done without it, as 0.11 announces
     triton = None
 
-from dropout_jax import bits, masks
-from dropout_jax._typing import Array, Key, Rate, is_static
-from dropout_jax.dropout import dropout as dropout_of_xla
+from dropout_jax._checks import is_static
+from dropout_jax.masks import bits, packed, threefry
+from dropout_jax.noise.dropout import dropout as dropout_of_xla
+from dropout_jax.typing import Array, Key, Rate
 
 WORDS, WARPS = 128, 4  # of a block: a word a thread
 READ = 16  # bytes that a thread reads at a time
@@ -106,9 +107,9 @@ def _product(rate: float, x: Array, words: Array, y: Array) -> Array:
 @_product.defjvp
 def _product_jvp(rate, primals, tangents):
     (x, words, _), (dx, _, _) = primals, tangents
-    mask, scale = masks.PackedMask(words, x.shape, x.shape), masks.scale_of(rate, x.dtype)
+    mask, scale = packed.PackedMask(words, x.shape, x.shape), packed.scale_of(rate, x.dtype)
     # By its own rule, which keeps the words; called on dx, it would be looked into and keep bytes.
-    dy = jax.jvp(lambda x: masks.multiply(x, mask, scale), (x,), (dx,))[1]
+    dy = jax.jvp(lambda x: packed.multiply(x, mask, scale), (x,), (dx,))[1]
     return _product(rate, *primals), dy
 
 
@@ -133,7 +134,7 @@ def values_and_words(key: Key, x: Array, rate: float, interpret: bool) -> tuple[
         ],
         compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
         interpret=interpret,
-    )(key_data, jnp.full(1, masks.scale_of(rate, x.dtype)), x.reshape(-1, group))
+    )(key_data, jnp.full(1, packed.scale_of(rate, x.dtype)), x.reshape(-1, group))
     return y.reshape(x.shape), words.reshape(bits.layout(x.shape).words)
 
 
@@ -147,7 +148,7 @@ def _block(key_ref, scale_ref, x_ref, y_ref, words_ref, *, rate: np.float32):
     x = x_ref[...].astype(jnp.float32)
     first = pl.program_id(0).astype(jnp.uint32) * np.uint32(WORDS)
     counter = first + lax.broadcasted_iota(jnp.uint32, (WORDS,), 0)
-    source = bits.threefry_source((key_ref[0], key_ref[1]), counter)
+    source = threefry.threefry_source((key_ref[0], key_ref[1]), counter)
     words = ~bits.fold_static(source, rate)
     words_ref[...] = words
     groups, group = x.shape

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dropout_jax._typing import Array, Key, check_key
+from dropout_jax._checks import check_key
+from dropout_jax.typing import Array, Key
 
 
 def site_key(key: Key, site: str) -> Key:

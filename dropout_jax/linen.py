@@ -4,8 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dropout_jax._typing import Array, Key, check_rate, is_static
-from dropout_jax.dropout import dropout
+from dropout_jax._checks import check_rate, is_static
+from dropout_jax.noise.dropout import dropout
+from dropout_jax.typing import Array, Key
 
 
 class Dropout(nn.Dropout):

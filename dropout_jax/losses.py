@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from dropout_jax._typing import Array
-from dropout_jax.rows import repeated
+from dropout_jax._sharding import repeated
+from dropout_jax.typing import Array
 
 Loss = Callable[[nnx.Module, Array, Array], Array]
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from dropout_jax._typing import Array, Rate, check_rate
+from dropout_jax._checks import check_rate
+from dropout_jax.typing import Array, Rate
 
 
 def linear(start: Rate, stop: Rate, steps: float) -> Partial:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dropout_jax._typing import Array
+from dropout_jax.typing import Array
 
 Schedule = Callable[[Array], Array]
 

@@ -22,8 +22,8 @@ Measured there, in %: 2 layers 1.29 +- 0.01 with dropout and 1.43 +- 0.02 withou
 
 from collections.abc import Sequence
 
-from experiments import mlp_run, study
-from experiments.study import Budget
+from experiments.nets import mlp_run, study
+from experiments.nets.study import Budget
 
 Config, run, tried = mlp_run.Config, mlp_run.run, study.untuned
 BUDGETS = {

@@ -27,8 +27,9 @@ from flax import nnx
 
 import dropout_jax as dj
 from dropout_jax import layers, predict, train
-from dropout_jax._typing import Array
-from experiments import arms, common, once, record
+from dropout_jax.typing import Array
+from experiments.harness import arms, cli, once
+from experiments.records import record
 
 # Examples: updates in the notebook, where an epoch's last batch is what is left over.
 UPDATES = {10: 2000, 25: 2000, 50: 1500, 100: 1000, 1000: 1000, 10_000: 1000}
@@ -36,7 +37,7 @@ BATCH, TESTED, PASSES = 20, 1000, 20
 
 
 @dataclass(frozen=True)
-class Config(common.Common):
+class Config(cli.Common):
     """One number of examples; a seed is a repetition."""
 
     seeds: int = 3
@@ -51,7 +52,7 @@ class Config(common.Common):
 
 
 @dataclass(frozen=True)
-class Study(common.Common):
+class Study(cli.Common):
     """Which numbers of examples."""
 
     seeds: int = 3
@@ -163,19 +164,19 @@ def configs(study: Study) -> list[Config]:
     unknown = sorted(set(study.examples) - set(UPDATES))
     if unknown:
         raise ValueError(f"--examples has {unknown}; choose from {', '.join(map(str, UPDATES))}.")
-    base = Config(**common.shared(study), hidden=study.hidden)
+    base = Config(**cli.shared(study), hidden=study.hidden)
     return [dataclasses.replace(base, examples=n, updates=UPDATES[n]) for n in study.examples]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study = common.cli(Study, __doc__, argv)
-    with common.user_errors():
+    study = cli.cli(Study, __doc__, argv)
+    with cli.user_errors():
         rows = []
         for config in configs(study):
             found = once.record_of("concrete_synthetic", config, run)
             rows.append([config.examples, *(record.plus_minus(v) for v in found.final.values())])
             print(f"N = {config.examples}: {found.path.name}", flush=True)
-        print(common.text_table(["N", *found.final], rows))
+        print(cli.text_table(["N", *found.final], rows))
 
 
 def _identity(outputs: Array) -> Array:

@@ -27,8 +27,9 @@ import tyro
 from flax import nnx
 
 from dropout_jax import data, layers, train
-from dropout_jax._typing import Array
-from experiments import arms, common, once, record, seeds
+from dropout_jax.typing import Array
+from experiments.harness import arms, cli, once, seeds
+from experiments.records import record
 
 Maps = Literal["none", "element", "spatial", "block"]
 """What is dropped of the feature maps: nothing, single values, channels, or blocks."""
@@ -37,7 +38,7 @@ BLOCK = 3
 
 
 @dataclass(frozen=True)
-class Config(common.Common):
+class Config(cli.Common):
     """One arm."""
 
     seeds: int = 3
@@ -45,9 +46,9 @@ class Config(common.Common):
     """which images"""
     maps: Maps = "none"
     """what is dropped of the feature maps"""
-    maps_rate: common.Rate = 0.0
+    maps_rate: cli.Rate = 0.0
     """rate of dropping there"""
-    dense_rate: common.Rate = 0.0
+    dense_rate: cli.Rate = 0.0
     """rate of dropping units of the dense layer"""
     examples: int = 10_000
     """training images: the first so many"""
@@ -60,15 +61,15 @@ class Config(common.Common):
 
 
 @dataclass(frozen=True)
-class Study(common.Common):
+class Study(cli.Common):
     """Which arms to run, at which rates."""
 
     seeds: int = 3
     maps: tuple[Maps, ...] = get_args(Maps)
     """what to drop of the feature maps; each without dropout of the dense layer and with it"""
-    maps_rate: common.Rate = 0.2
+    maps_rate: cli.Rate = 0.2
     """rate of dropping there"""
-    dense_rate: common.Rate = 0.5
+    dense_rate: cli.Rate = 0.5
     """rate of dropping units of the dense layer"""
     dataset: Literal["mnist", "fashion_mnist"] = "mnist"
     """which images"""
@@ -170,7 +171,7 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
 def configs(study: Study) -> list[Config]:
     """The arms: what is dropped of the maps, without dropout of the dense layer and with it."""
     base = Config(
-        **common.shared(study),
+        **cli.shared(study),
         data=study.dataset,
         examples=study.examples,
         epochs=study.epochs,
@@ -192,15 +193,15 @@ def label(config: Config) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study = common.cli(Study, __doc__, argv)
-    with common.user_errors():
+    study = cli.cli(Study, __doc__, argv)
+    with cli.user_errors():
         rows = []
         for config in configs(study):
             found = once.record_of("convnet", config, run)
             errors = [record.plus_minus(found.final[f"{s}_error"]) for s in ("test", "train")]
             rows.append([label(config), *errors])
             print(f"{label(config)}: test error {errors[0]} %", flush=True)
-        print(common.text_table(["dropout", "test error %", "train error %"], rows))
+        print(cli.text_table(["dropout", "test error %", "train error %"], rows))
 
 
 if __name__ == "__main__":

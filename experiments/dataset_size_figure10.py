@@ -49,11 +49,12 @@ import math
 from collections.abc import Sequence
 
 import dropout_jax as dj
-from experiments import mlp_parts, mlp_run, paper, study
-from experiments.study import Budget
+from experiments.nets import mlp_parts, mlp_run, study
+from experiments.nets.study import Budget
+from experiments.records import literature
 
 Config, run = mlp_run.Config, mlp_run.run
-SIZES = tuple(point[0] for point in paper.CURVES["figure10/dropout"].points)
+SIZES = tuple(point[0] for point in literature.CURVES["figure10/dropout"].points)
 ARMS = {"dropout": (0.2, 0.5), "standard": (0.0, 0.0)}  # rates of the input and of hidden layers
 ROWS = tuple(f"{arm}_{cases}" for cases in SIZES for arm in ARMS)
 BUDGETS = {

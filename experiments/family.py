@@ -28,8 +28,10 @@ import tyro
 from flax import nnx
 
 from dropout_jax import data, train
-from experiments import arms, common, members, once, record, seeds, timing
-from experiments.members import Method
+from experiments.harness import arms, cli, once, seeds, timing
+from experiments.nets import members
+from experiments.nets.members import Method
+from experiments.records import record
 
 USUAL = (0.1, 0.3, 0.5)
 # The rates to choose from on validation data; standard deviations for gaussian_noise.
@@ -46,7 +48,7 @@ TIMED_UPDATES = 5  # an application of the timed program
 
 
 @dataclass(frozen=True)
-class Config(common.Common):
+class Config(cli.Common):
     """One member with its settings."""
 
     seeds: int = 3
@@ -54,7 +56,7 @@ class Config(common.Common):
     """which images"""
     method: Method = "dropout"
     """the member of the family"""
-    rate: common.Rate = 0.5
+    rate: cli.Rate = 0.5
     """of the hidden layers; gaussian_noise's standard deviation; the first where it is learned"""
     hidden: tuple[int, ...] = (512, 512)
     """units of each hidden layer"""
@@ -69,7 +71,7 @@ class Config(common.Common):
 
 
 @dataclass(frozen=True)
-class Study(common.Common):
+class Study(cli.Common):
     """Which members to choose a rate for and to test."""
 
     seeds: int = 3
@@ -160,7 +162,7 @@ def _updates(config: Config, few: train.Data) -> timing.Program:
 def final(study: Study, method: Method, rate: float) -> Config:
     """The run that is tested."""
     return Config(
-        **common.shared(study),
+        **cli.shared(study),
         data=study.dataset,
         method=method,
         rate=rate,
@@ -186,8 +188,8 @@ def choose(tried: Sequence[record.Record]) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study = common.cli(Study, __doc__, argv)
-    with common.user_errors():
+    study = cli.cli(Study, __doc__, argv)
+    with cli.user_errors():
         rows = []
         for method in study.methods:
             tried = [once.record_of("family", c, run) for c in candidates(study, method)]
@@ -196,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             errors = record.plus_minus(found.final["test_error"])
             rows.append([method, rate, errors, f"{found.extra['step_to_dropout']:.2f}"])
             print(f"{method} {rate:g}: test error {errors} %", flush=True)
-        print(common.text_table(["method", "rate", "test error %", "x dropout's step"], rows))
+        print(cli.text_table(["method", "rate", "test error %", "x dropout's step"], rows))
 
 
 if __name__ == "__main__":

@@ -31,8 +31,10 @@ import numpy as np
 import optax
 
 import dropout_jax as dj
-from dropout_jax import data, runs, train
-from experiments import arms, common, once, record
+from dropout_jax import data, train
+from dropout_jax.train import runner
+from experiments.harness import arms, cli, once
+from experiments.records import record
 
 UPDATES = {"cpu": 30_000, "paper": 300_000}
 FILTERS, CASES = 64, 1000
@@ -40,7 +42,7 @@ LARGEST, BINS = {"unit_means": 5.0, "activities": 20.0}, 200  # of the histogram
 
 
 @dataclass(frozen=True)
-class Config(common.Common):
+class Config(cli.Common):
     seeds: int = 3
     row: str = ""
     """what the figure calls it"""
@@ -49,7 +51,7 @@ class Config(common.Common):
     data: str = "mnist"
     hidden: int = 256
     """ReLUs of the one hidden layer"""
-    rate: common.Rate = 0.5
+    rate: cli.Rate = 0.5
     """of the hidden layer"""
     learning_rate: float = 1e-3
     """of Adam, at the start"""
@@ -58,7 +60,7 @@ class Config(common.Common):
 
 
 @dataclass(frozen=True)
-class Study(common.Common):
+class Study(cli.Common):
     seeds: int = 3
     budget: Literal["cpu", "paper"] = "cpu"
     """cpu: 50 epochs; paper: 500"""
@@ -97,7 +99,7 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     )
     keys = arms.keys_of(config.seeds)
     state = jax.jit(jax.vmap(loop.init, (0, 0, None)))(keys, {}, splits)
-    state, history = runs.run(
+    state, history = runner.run(
         loop,
         state,
         splits,
@@ -153,7 +155,7 @@ def histograms(activity: np.ndarray) -> dict[str, Any]:
 
 
 def grid(study: Study) -> list[Config]:
-    config = Config(**common.shared(study), budget=study.budget, updates=UPDATES[study.budget])
+    config = Config(**cli.shared(study), budget=study.budget, updates=UPDATES[study.budget])
     return [
         dataclasses.replace(config, row=row, rate=rate)
         for row, rate in (("standard", 0.0), ("dropout", 0.5))
@@ -161,15 +163,15 @@ def grid(study: Study) -> list[Config]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study = common.cli(Study, __doc__, argv)
-    with common.user_errors():
+    study = cli.cli(Study, __doc__, argv)
+    with cli.user_errors():
         records = [once.record_of("features_figures7_8", c, run) for c in grid(study)]
         names = list(records[0].final)
         rows = [
             [r.config["row"], *(record.plus_minus(r.final[n]) for n in names), r.path.name]
             for r in records
         ]
-        print(common.text_table(["arm", *(n.replace("_", " ") for n in names), "record"], rows))
+        print(cli.text_table(["arm", *(n.replace("_", " ") for n in names), "record"], rows))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ At --budget paper: nobody has published a second 0.95 %; not to reach it would b
 
 from collections.abc import Sequence
 
-from experiments import mlp_run, study
-from experiments.study import Budget
+from experiments.nets import mlp_run, study
+from experiments.nets.study import Budget
 
 Config, run, tried = mlp_run.Config, mlp_run.run, study.untuned
 BUDGETS = {

@@ -30,7 +30,8 @@ from tqdm import tqdm
 
 import dropout_jax as dj
 from dropout_jax import data
-from experiments import arms, common, record
+from experiments.harness import arms, cli
+from experiments.records import record
 
 CLASSES = 10
 TITLES = {
@@ -40,10 +41,10 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Config(common.Common):
+class Config(cli.Common):
     hidden: tuple[int, ...] = (128, 64)
     """units of each hidden layer (ReLU)"""
-    rate: common.Rate = 0.5
+    rate: cli.Rate = 0.5
     """probability of dropping a hidden unit"""
     epochs: int = 10
     """passes over the 60 000 training images, 2 or more"""
@@ -169,7 +170,7 @@ def report(r: record.Record) -> str:
     change = record.mean_and_stderr(ours)[0] - record.mean_and_stderr(theirs)[0]
     stderr = record.difference_stderr(ours, theirs)
     lines = [
-        common.text_table(["", "Keras", "dropout_jax"], rows),
+        cli.text_table(["", "Keras", "dropout_jax"], rows),
         f"(± standard error of the mean, {len(ours)} seeds)",
         f"difference of the accuracies: {change:.2f}",
         f"Keras' seconds over ours: {record.plus_minus(r.final['speed_up'])}",
@@ -181,8 +182,8 @@ def report(r: record.Record) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    config = common.cli(Config, __doc__, argv)
-    with common.user_errors():
+    config = cli.cli(Config, __doc__, argv)
+    with cli.user_errors():
         r = record.find("keras_example", config, config.out) if config.resume else None
         if r is None:
             start = time.perf_counter()

@@ -36,9 +36,11 @@ import optax
 import tyro
 
 import dropout_jax as dj
-from dropout_jax import data, runs, train
-from dropout_jax._typing import check_rate
-from experiments import arms, common, once, record
+from dropout_jax import data, train
+from dropout_jax._checks import check_rate
+from dropout_jax.train import runner
+from experiments.harness import arms, cli, once
+from experiments.records import record
 
 # All values at once: tyro does not pass on what is wrong with one value of a tuple.
 Rates = Annotated[
@@ -54,7 +56,7 @@ Rates = Annotated[
 
 
 @dataclass(frozen=True)
-class Config(common.Common):
+class Config(cli.Common):
     seeds: int = 3
     data: Annotated[Literal["mnist", "fashion_mnist"], tyro.conf.arg(name="dataset")] = "mnist"
     """which images: 60 000 to train on, 10 000 to test"""
@@ -101,7 +103,7 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     loop = train.make_loop(build, optimizer, batch_size=config.batch_size)
     state = jax.jit(jax.vmap(loop.init, (0, 0, None)))(arms.keys_of(config.seeds), {}, splits)
     label = "with dropout" if any(config.rates) else "without dropout"
-    state, history = runs.run(
+    state, history = runner.run(
         loop, state, splits, epochs=epochs, checkpoint_dir=checkpoint_dir, label=label
     )
     extra = {"updates": int(state.step[0]), "epoch_chosen": "last", "seconds": history.seconds}
@@ -109,8 +111,8 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    config = common.cli(Config, __doc__, argv)
-    with common.user_errors():
+    config = cli.cli(Config, __doc__, argv)
+    with cli.user_errors():
         configs = [config]
         if config.baseline and any(config.rates):
             configs.insert(0, dataclasses.replace(config, rates=(0.0,) * len(config.rates)))

@@ -36,8 +36,8 @@ updates, and apart from 20 000 on.
 import dataclasses
 from collections.abc import Sequence
 
-from experiments import mlp_parts, mlp_run, study
-from experiments.study import Budget
+from experiments.nets import mlp_parts, mlp_run, study
+from experiments.nets.study import Budget
 
 Config, run = mlp_run.Config, mlp_run.run
 NETS = {

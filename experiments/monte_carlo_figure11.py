@@ -26,9 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import dropout_jax as dj
-from dropout_jax._typing import Array
-from experiments import mlp_run, study
-from experiments.study import Budget
+from dropout_jax.typing import Array
+from experiments.nets import mlp_run, study
+from experiments.nets.study import Budget
 
 PASSES = (1, 3, 5, 7, 9, 11, 15, 19, 25, 31, 41, 51, 61, 71, 81, 91, 101, 111, 119)
 BUDGETS = {

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from dropout_jax import losses
-from experiments import mlp_run, study
-from experiments.study import Budget
+from experiments.nets import mlp_run, study
+from experiments.nets.study import Budget
 
 BUDGETS = {
     "cpu": Budget(updates=60_000, seeds=3, rows=("dropout", "dropout_r_drop")),

@@ -21,9 +21,9 @@ the last hundred epochs. standard_60k has no run yet.
 import dataclasses
 from collections.abc import Sequence
 
-from experiments import mlp_run, study
-from experiments.paper import PYLEARN2_RECIPE
-from experiments.study import Budget
+from experiments.nets import mlp_run, study
+from experiments.nets.study import Budget
+from experiments.records.literature import PYLEARN2_RECIPE
 
 Config, run, tried = mlp_run.Config, mlp_run.run, study.untuned
 PER_EPOCH = 60_000 // PYLEARN2_RECIPE["batch_size"]

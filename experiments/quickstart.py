@@ -28,19 +28,22 @@ import jax.numpy as jnp
 import optax
 
 import dropout_jax as dj
-from dropout_jax import data, runs, train
-from experiments import arms, common, figures, record
+from dropout_jax import data, train
+from dropout_jax.train import runner
+from experiments.harness import arms, cli
+from experiments.records import record
+from experiments.report import figures
 
 
 @dataclass(frozen=True)
-class Config(common.Common):
+class Config(cli.Common):
     seeds: int = 10
     """how many runs an arm: the seeds 0 to seeds - 1, side by side in one program"""
     hidden: tuple[int, ...] = (256, 256)
     """units of each hidden layer (ReLU)"""
-    rate: common.Rate = 0.5
+    rate: cli.Rate = 0.5
     """probability of dropping a hidden unit"""
-    input_rate: common.Rate = 0.1
+    input_rate: cli.Rate = 0.1
     """probability of dropping an input, one of 64 pixels"""
     examples: int = 300
     """how many of the 1437 training digits to train on, the first"""
@@ -79,7 +82,9 @@ def train_both(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
     keys = jnp.tile(arms.keys_of(config.seeds), 2)  # both arms start from the same weights
     loop = train.make_loop(build, optimizer, batch_size=config.batch_size)
     state = jax.jit(jax.vmap(loop.init, (0, 0, None)))(keys, hyper, splits)
-    state, history = runs.run(loop, state, splits, epochs=epochs, label="without and with dropout")
+    state, history = runner.run(
+        loop, state, splits, epochs=epochs, label="without and with dropout"
+    )
     extra = {"updates": int(state.step[0]), "epoch_chosen": "last"}
     plain, dropped = slice(config.seeds), slice(config.seeds, None)
     return tuple({**arms.errors(history, part), "extra": extra} for part in (plain, dropped))
@@ -107,8 +112,8 @@ def records_of(configs: Sequence[Config]) -> list[record.Record]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    config = common.cli(Config, __doc__, argv)
-    with common.user_errors():
+    config = cli.cli(Config, __doc__, argv)
+    with cli.user_errors():
         if not has_dropout(config):
             raise ValueError("--rate and --input-rate are both 0; that arm is trained in any case")
         plain = dataclasses.replace(config, rate=0.0, input_rate=0.0)

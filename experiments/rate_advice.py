@@ -33,22 +33,23 @@ import tyro
 
 import dropout_jax as dj
 from dropout_jax import data, train
-from experiments import arms, common, record
+from experiments.harness import arms, cli
+from experiments.records import record
 
 STANDARD_ERRORS = 2
 
 
 @dataclass(frozen=True)
-class Config(common.Common):
+class Config(cli.Common):
     seeds: int = 5
     """how many runs a rate, side by side with all others in one program"""
     file: Path | None = field(default=None, metadata=record.NOT_RECORDED)
     """an .npz with x and y; not given: scikit-learn's digits"""
     data: Annotated[str, tyro.conf.Suppress] = "digits"
     """"digits", or "own" with a file"""
-    rates: tuple[common.Rate, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+    rates: tuple[cli.Rate, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
     """rates of the hidden layers to try, 0 among them"""
-    input_rate: common.Rate = 0.0
+    input_rate: cli.Rate = 0.0
     """rate of the inputs, the same for all but rate 0, which has none"""
     hidden: tuple[int, ...] = (256, 256)
     """units of each hidden layer (ReLU)"""
@@ -190,8 +191,8 @@ def advice(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    config = common.cli(Config, __doc__, argv)
-    with common.user_errors():
+    config = cli.cli(Config, __doc__, argv)
+    with cli.user_errors():
         if config.file:
             config = dataclasses.replace(config, data="own")
         found = record.find("rate_advice", config, config.out) if config.resume else None
@@ -209,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                             for name in ("val_error", "train_error"))]
             for rate in config.rates
         ]  # fmt: skip
-        print(common.text_table(["rate", "validation error %", "train error %"], rows))
+        print(cli.text_table(["rate", "validation error %", "train error %"], rows))
         print("\n".join(found.extra["advice"]))
         print("record:", found.path)
 

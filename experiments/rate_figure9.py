@@ -25,8 +25,9 @@ from 0.4 on: such narrow nets underfit. Their row at 0.9 has no run yet.
 import dataclasses
 from collections.abc import Sequence
 
-from experiments import mlp_run, paper, study
-from experiments.study import Budget
+from experiments.nets import mlp_run, study
+from experiments.nets.study import Budget
+from experiments.records import literature
 
 Config, run = mlp_run.Config, mlp_run.run
 LEARNING_RATES = (0.03, 0.1)  # times keep
@@ -38,7 +39,7 @@ N_FIXED = {"cpu": (512, 512, 512), "paper": (2048, 2048, 2048)}
 KEPT = {"cpu": (64, 64, 128), "paper": (256, 256, 512)}
 CASES = {"cpu": 10_000, "paper": None}
 MAX_NORM = {"cpu": 4.0, "paper": study.MAX_NORM}
-RATES = tuple(sorted(point[0] for point in paper.CURVES["figure9a/test"].points))
+RATES = tuple(sorted(point[0] for point in literature.CURVES["figure9a/test"].points))
 
 
 def grid(budget: str) -> list[Config]:

@@ -22,8 +22,8 @@ at --budget paper: the order of the paper's table.
 import dataclasses
 from collections.abc import Sequence
 
-from experiments import mlp_parts, mlp_run, study
-from experiments.study import Budget
+from experiments.nets import mlp_parts, mlp_run, study
+from experiments.nets.study import Budget
 
 Config, run = mlp_run.Config, mlp_run.run
 BUDGETS = {

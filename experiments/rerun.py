@@ -18,9 +18,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments import record
-from experiments.common import cli, user_errors
-from experiments.provenance import cores
+from experiments.harness.cli import cli, user_errors
+from experiments.records import record
+from experiments.records.provenance import cores
 
 
 @dataclass(frozen=True)

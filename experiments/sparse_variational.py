@@ -29,12 +29,13 @@ import tyro
 from flax import nnx
 
 from dropout_jax import data, layers, train
-from dropout_jax._typing import Array
-from experiments import arms, common, once, record, seeds
+from dropout_jax.typing import Array
+from experiments.harness import arms, cli, once, seeds
+from experiments.records import record
 
 
 @dataclass(frozen=True)
-class Config(common.Common):
+class Config(cli.Common):
     seeds: int = 1
     data: Annotated[Literal["mnist", "fashion_mnist"], tyro.conf.arg(name="dataset")] = "mnist"
     """which images"""
@@ -169,11 +170,11 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    config = common.cli(Config, __doc__, argv)
-    with common.user_errors():
+    config = cli.cli(Config, __doc__, argv)
+    with cli.user_errors():
         found = once.record_of("sparse_variational", config, run)
         rows = [[name, record.plus_minus(values)] for name, values in found.final.items()]
-        print(common.text_table(["at the end", "value"], rows))
+        print(cli.text_table(["at the end", "value"], rows))
         print("record:", found.path)
 
 

@@ -27,10 +27,13 @@ import optax
 import tyro
 
 import dropout_jax as dj
-from dropout_jax import data, runs, train
-from dropout_jax._typing import check_rate
-from experiments import arms, common, once, record, thinning
-from experiments.thinning import Method
+from dropout_jax import data, train
+from dropout_jax._checks import check_rate
+from dropout_jax.train import runner
+from experiments.harness import arms, cli, once
+from experiments.nets import thinning
+from experiments.nets.thinning import Method
+from experiments.records import record
 
 # Chosen by `--study tune` on validation data; flax has that of the same dropout of ours.
 LEARNING_RATES: dict[str, float] = {"none": 0.1, "element": 0.05, "flax": 0.05, "thin": 0.02}
@@ -38,7 +41,7 @@ LIVES, BLOCKS = (1, 3, 10, 30, 100), (1, 16, 64)
 
 
 @dataclass(frozen=True)
-class Config(common.Common):
+class Config(cli.Common):
     """One method with its settings."""
 
     seeds: int = 3
@@ -54,9 +57,9 @@ class Config(common.Common):
     """units kept or dropped together; thin alone"""
     hidden: tuple[int, ...] = (1024, 1024, 1024)
     """units of each hidden layer (ReLU)"""
-    rate: common.Rate = 0.5
+    rate: cli.Rate = 0.5
     """rate of every hidden layer"""
-    input_rate: common.Rate = 0.2
+    input_rate: cli.Rate = 0.2
     """rate of the input, element-wise in every method"""
     max_norm: float = 3.0
     """longest incoming weight vector of a hidden unit; for thin, as the sub-network sees it"""
@@ -71,7 +74,7 @@ class Config(common.Common):
 
 
 @dataclass(frozen=True)
-class Study(common.Common):
+class Study(cli.Common):
     """Which of the study's tables to fill."""
 
     seeds: int = 3
@@ -120,7 +123,7 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
 
     loop = train.make_loop(build, optimizer, batch_size=config.batch_size, thin=thin)
     state = jax.jit(jax.vmap(loop.init, (0, 0, None)))(arms.keys_of(config.seeds), {}, splits)
-    state, history = runs.run(
+    state, history = runner.run(
         loop,
         state,
         splits,
@@ -145,7 +148,7 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
 def configs(study: Study) -> list[Config]:
     """The runs that a study consists of."""
     base = Config(
-        **common.shared(study),
+        **cli.shared(study),
         study=study.study,
         data=study.dataset,
         epochs=study.epochs,
@@ -182,8 +185,8 @@ def label(config: Config) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study = common.cli(Study, __doc__, argv)
-    with common.user_errors():
+    study = cli.cli(Study, __doc__, argv)
+    with cli.user_errors():
         rows = []
         for config in configs(study):
             found = once.record_of("thinned", config, run)
@@ -191,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             errors = [record.plus_minus(found.final[name]) for name in (held_out, "train_error")]
             rows.append([label(config), *errors, found.path.name])
             print(f"{label(config)}: {held_out} {errors[0]} %", flush=True)
-        print(common.text_table(["method", "held-out error %", "train error %", "record"], rows))
+        print(cli.text_table(["method", "held-out error %", "train error %", "record"], rows))
 
 
 if __name__ == "__main__":

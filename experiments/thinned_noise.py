@@ -26,9 +26,12 @@ import tyro
 from flax import nnx
 
 import dropout_jax as dj
-from dropout_jax import data, gather, structure, thin, train
-from dropout_jax._typing import Array, Key
-from experiments import arms, common, once, record, thinning
+from dropout_jax import _nnx, data, train
+from dropout_jax.train import gather, thin
+from dropout_jax.typing import Array, Key
+from experiments.harness import arms, cli, once
+from experiments.nets import thinning
+from experiments.records import record
 
 ELEMENT = "element"
 INPUT_RATE, RATE = 0.2, 0.5
@@ -36,7 +39,7 @@ Batches = tuple[Array, Array]  # (window, batch, ...)
 
 
 @dataclass(frozen=True)
-class Config(common.Common):
+class Config(cli.Common):
     seeds: int = 3
     data: Annotated[Literal["mnist", "fashion_mnist"], tyro.conf.arg(name="dataset")] = "mnist"
     """which images"""
@@ -115,7 +118,7 @@ def element_wise(model: nnx.Module) -> Gradient:
     def gradient(key, batches):
         def update(total, step):
             i, batch = step
-            new = structure.rekey(rest, jax.random.fold_in(key, i))
+            new = _nnx.rekey(rest, jax.random.fold_in(key, i))
             return jax.tree.map(jnp.add, total, _gradient(graph, params, new, batch)), None
 
         zeros = jax.tree.map(jnp.zeros_like, params)
@@ -146,7 +149,7 @@ def thinned(model: nnx.Module, life: dj.Thin) -> Gradient:
 
             def update(part, step):
                 i, batch = step
-                new = structure.rekey(rest, jax.random.fold_in(key, i))
+                new = _nnx.rekey(rest, jax.random.fold_in(key, i))
                 return jax.tree.map(jnp.add, part, _gradient(graph, taken, new, batch)), None
 
             part, _ = jax.lax.scan(update, gather.take(total, chain, units), (steps, batches))
@@ -195,15 +198,15 @@ def _square(tree):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    config = common.cli(Config, __doc__, argv)
-    with common.user_errors():
+    config = cli.cli(Config, __doc__, argv)
+    with cli.user_errors():
         found = once.record_of("thinned_noise", config, run).final
         rows = []
         for name in (ELEMENT, *map(str, config.lives)):
             noise, signal = (np.asarray(found[f"{part}_{name}"]) for part in ("noise", "signal"))
             ratio = noise / np.asarray(found[f"noise_{ELEMENT}"])
             rows.append([name, *(record.plus_minus(list(v)) for v in (ratio, noise / signal))])
-        print(common.text_table(["life", "noise / element-wise", "noise / signal"], rows))
+        print(cli.text_table(["life", "noise / element-wise", "noise / signal"], rows))
 
 
 if __name__ == "__main__":

@@ -52,10 +52,10 @@ def x64():
 @pytest.fixture
 def small_images(monkeypatch):
     """Instead of MNIST; the checks of its files are in test_data.py."""
-    from small_data import images
+    from helpers.small_data import images
 
     from dropout_jax import data
-    from experiments import study
+    from experiments.nets import study
 
     monkeypatch.setattr(data, "load", lambda name, data_dir=None: images())
     monkeypatch.setattr(data, "load_mnist", lambda data_dir=None: images())

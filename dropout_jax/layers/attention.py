@@ -4,9 +4,10 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn.attention import dot_product_attention_weights
 
-from dropout_jax._typing import Array, Key, Rate, check_rate, is_static
+from dropout_jax._checks import check_rate, is_static
 from dropout_jax.layers.base import typed
 from dropout_jax.noise.attention import attention_dropout
+from dropout_jax.typing import Array, Key, Rate
 
 
 def dot_product_attention(

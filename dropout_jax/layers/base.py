@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dropout_jax._typing import Key, Rate, is_static
+from dropout_jax._checks import is_static
+from dropout_jax.typing import Key, Rate
 
 
 class NoiseLayer(nnx.Module):

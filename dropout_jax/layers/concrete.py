@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dropout_jax._typing import Array, Key
 from dropout_jax.layers.base import NoiseLayer
 from dropout_jax.noise.concrete import concrete_dropout, concrete_kl
+from dropout_jax.typing import Array, Key
 
 
 class ConcreteDropout(NoiseLayer):

@@ -5,9 +5,10 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import nnx
 
-from dropout_jax._typing import Array, Key, Rate, check_rate
+from dropout_jax._checks import check_rate
 from dropout_jax.layers.base import NoiseLayer, check_rngs, held
 from dropout_jax.noise.connect import drop_connect_dense
+from dropout_jax.typing import Array, Key, Rate
 
 _KERNEL_INIT = nnx.initializers.lecun_normal()
 _BIAS_INIT = nnx.initializers.zeros_init()

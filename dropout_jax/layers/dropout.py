@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from flax import nnx
 
-from dropout_jax._typing import Array, Key, Rate, check_rate, is_static
-from dropout_jax.dropout import dropout
+from dropout_jax._checks import check_rate, is_static
 from dropout_jax.layers.base import NoiseLayer, held
+from dropout_jax.noise.dropout import dropout
+from dropout_jax.typing import Array, Key, Rate
 
 
 class Dropout(NoiseLayer, nnx.Dropout):

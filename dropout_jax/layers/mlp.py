@@ -8,10 +8,11 @@ import jax
 import numpy as np
 from flax import nnx
 
-from dropout_jax._typing import Array, Key, Rate, check_floating
+from dropout_jax._checks import check_floating
 from dropout_jax.layers.base import check_rngs
 from dropout_jax.layers.dropout import Dropout
 from dropout_jax.layers.scheduled import ScheduledDropout
+from dropout_jax.typing import Array, Key, Rate
 
 _HE_NORMAL = nnx.initializers.he_normal()
 

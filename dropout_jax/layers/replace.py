@@ -2,7 +2,7 @@
 
 from flax import nnx
 
-from dropout_jax._typing import check_rate
+from dropout_jax._checks import check_rate
 from dropout_jax.layers.dropout import Dropout
 
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.tree_util import Partial
 
-from dropout_jax._typing import Array, Key, Rate, check_rate
+from dropout_jax._checks import check_rate
 from dropout_jax.layers.base import NoiseLayer
 from dropout_jax.layers.dropout import Dropout
+from dropout_jax.typing import Array, Key, Rate
 
 
 class ScheduleNumber(nnx.Variable):

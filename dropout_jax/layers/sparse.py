@@ -3,9 +3,10 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from dropout_jax._typing import Array, Key, check_dense
+from dropout_jax._checks import check_dense
 from dropout_jax.layers.base import NoiseLayer
 from dropout_jax.noise.sparse import sparse_dense, sparse_kl, sparse_log_alpha, sparse_mask
+from dropout_jax.typing import Array, Key
 
 _LECUN_NORMAL = nnx.initializers.lecun_normal()
 

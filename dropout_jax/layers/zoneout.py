@@ -6,9 +6,10 @@ from typing import Any
 import jax
 from flax import nnx
 
-from dropout_jax._typing import Array, Key, Rate, check_rate
+from dropout_jax._checks import check_rate
 from dropout_jax.layers.base import NoiseLayer, held
 from dropout_jax.noise.zoneout import zoneout, zoneout_mean
+from dropout_jax.typing import Array, Key, Rate
 
 
 class Zoneout(NoiseLayer, nnx.RNNCellBase):

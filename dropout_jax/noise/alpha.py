@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from dropout_jax import masks
-from dropout_jax._typing import Array, Key, Rate, check_floating, is_static, wide_dtype
+from dropout_jax._checks import check_floating, is_static, wide_dtype
+from dropout_jax.masks import packed
+from dropout_jax.typing import Array, Key, Rate
 
 SATURATION = -1.0507009873554805 * 1.6732632423543772
 """What SELU tends to at minus infinity: - lambda alpha, the paper's alpha'."""
@@ -44,7 +45,7 @@ def alpha_dropout(key: Key, x: Array, rate: Rate, *, broadcast_dims: Sequence[in
     Source: Klambauer et al. 2017, "Self-Normalizing Neural Networks", where q is our keep.
     """
     x = check_floating(x)
-    mask = masks.packed_mask(key, rate, x.shape, broadcast_dims=broadcast_dims)
+    mask = packed.packed_mask(key, rate, x.shape, broadcast_dims=broadcast_dims)
     if is_static(rate) and rate == 0:
         return x
     return _saturate(x, mask, rate)
@@ -83,10 +84,10 @@ def feature_alpha_dropout(key: Key, x: Array, rate: Rate) -> Array:
 @jax.jit
 def _saturate(x, mask, rate):
     wide = wide_dtype(x)
-    inverse = masks.scale_of(rate, wide)  # 1 / keep, and 0 at rate 1
+    inverse = packed.scale_of(rate, wide)  # 1 / keep, and 0 at rate 1
     rate = jax.lax.stop_gradient(jnp.asarray(rate, inverse.dtype))
     a = jnp.sqrt(inverse / (1 + rate * SATURATION**2))
-    kept = masks.multiply(x.astype(wide), mask, a)
+    kept = packed.multiply(x.astype(wide), mask, a)
     b, dropped = -a * rate * SATURATION, a * (1 - rate) * SATURATION  # dropped = a alpha' + b
     b, dropped = (v.reshape((1,) * (x.ndim - v.ndim) + v.shape) for v in (b, dropped))
     return (kept + jnp.where(mask.unpack(), b, dropped)).astype(x.dtype)

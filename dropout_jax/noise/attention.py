@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from dropout_jax._typing import Array, Key, Rate, check_floating
-from dropout_jax.dropout import dropout
+from dropout_jax._checks import check_floating
+from dropout_jax.noise.dropout import dropout
+from dropout_jax.typing import Array, Key, Rate
 
 
 def attention_dropout(

@@ -10,11 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dropout_jax import bits, masks
-from dropout_jax._typing import (
-    Array,
-    Key,
-    Rate,
+from dropout_jax._checks import (
     check_floating,
     check_key,
     check_rate,
@@ -22,6 +18,9 @@ from dropout_jax._typing import (
     shared_shape,
     wide_dtype,
 )
+from dropout_jax._xla import materialised
+from dropout_jax.masks import bits, packed
+from dropout_jax.typing import Array, Key, Rate
 
 
 def drop_block(
@@ -93,7 +92,7 @@ def drop_block(
         if rate == 1:
             return jnp.zeros_like(x)
     starts = (drawn[0], *(side - block_size + 1 for side in sides), drawn[-1])
-    seeds = masks.packed_mask(key, seed_rate(rate, sides, block_size), starts)
+    seeds = packed.packed_mask(key, seed_rate(rate, sides, block_size), starts)
     return _drop(x, seeds, block_size)
 
 
@@ -138,26 +137,26 @@ def _windows(kept, axis, size):
 @functools.partial(jax.jit, static_argnums=2)
 def _drop(x, seeds, block_size):
     # Keeps the seeds' bits, not the mask.
-    return masks.recomputed(functools.partial(_masked, block_size))(seeds, x)
+    return packed.recomputed(functools.partial(_masked, block_size))(seeds, x)
 
 
 def _masked(block_size, seeds, x):
     # Where lanes are channels only, words are joined instead of elements: a 32nd of the work.
-    packed = seeds.drawn[-1] % bits.LANES == 0
-    kept = seeds.words if packed else seeds.unpack()
+    in_words = seeds.drawn[-1] % bits.LANES == 0
+    kept = seeds.words if in_words else seeds.unpack()
     spatial = range(1, x.ndim - 1)
 
     def joined():
         return functools.reduce(lambda kept, axis: _windows(kept, axis, block_size), spatial, kept)
 
-    if packed:  # each word is read for 32 elements
+    if in_words:  # each word is read for 32 elements
         grown = [n + (block_size - 1) * (a in spatial) for a, n in enumerate(kept.shape)]
-        kept = bits.materialised(joined, tuple(grown), kept)
+        kept = materialised(joined, tuple(grown), kept)
     else:
         kept = joined()
     drawn = (*kept.shape[:-1], seeds.drawn[-1])
-    count = jnp.sum(lax.population_count(kept) if packed else kept, dtype=jnp.uint32)
-    mask = masks.PackedMask(kept, drawn, drawn) if packed else kept
+    count = jnp.sum(lax.population_count(kept) if in_words else kept, dtype=jnp.uint32)
+    mask = packed.PackedMask(kept, drawn, drawn) if in_words else kept
     dtype = jnp.finfo(wide_dtype(x)).dtype
     scale = jnp.where(count > 0, math.prod(drawn) / jnp.maximum(count, 1).astype(dtype), 0)
-    return masks.multiply(x, mask, scale.astype(dtype))
+    return packed.multiply(x, mask, scale.astype(dtype))

@@ -7,16 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dropout_jax import masks
-from dropout_jax._typing import (
-    Array,
-    Key,
+from dropout_jax._checks import (
     check_broadcasts,
     check_floating,
     check_key,
     shared_shape,
     wide_dtype,
 )
+from dropout_jax.masks import packed
+from dropout_jax.typing import Array, Key
 
 LARGEST_LOGIT = 40.0
 """Logits beyond act as this one: a rate 4e-18 away from 0 or 1, where all stays finite."""
@@ -88,7 +87,7 @@ def _multiply_relaxed(key, x, logit_rate, temperature, drawn):
     logit_z = (logit + jax.random.logistic(key, drawn, dtype)) / temperature
     # (1 - z) / (1 - r) in logarithms: with t <= 1 it overflows at no logit.
     noise = jnp.exp(jax.nn.softplus(logit) - jax.nn.softplus(logit_z))
-    return masks.multiply(x, jnp.ones((), bool), noise)
+    return packed.multiply(x, jnp.ones((), bool), noise)
 
 
 def concrete_kl(kernel: Array, logit_rate: Array, *, length_scale: float) -> Array:

@@ -7,11 +7,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from dropout_jax import masks
-from dropout_jax._typing import (
-    Array,
-    Key,
-    Rate,
+from dropout_jax._checks import (
     check_broadcasts,
     check_dense,
     check_floating,
@@ -20,7 +16,9 @@ from dropout_jax._typing import (
     is_static,
     wide_dtype,
 )
-from dropout_jax.dropout import dropout
+from dropout_jax.masks import packed
+from dropout_jax.noise.dropout import dropout
+from dropout_jax.typing import Array, Key, Rate
 
 
 def drop_connect(key: Key, weights: Array, rate: Rate) -> Array:
@@ -96,14 +94,14 @@ def drop_connect_dense(
         raise ValueError(f"per is {per!r}; write 'example' or 'batch'.")
     if per == "batch" or (is_static(rate) and rate in (0, 1)):  # where all masks are equal
         return x @ drop_connect(key, kernel, rate)
-    mask = masks.packed_mask(key, rate, (*x.shape[:-1], *kernel.shape))
-    return _multiply_each(mask, x, kernel, masks.scale_of(rate, kernel.dtype))
+    mask = packed.packed_mask(key, rate, (*x.shape[:-1], *kernel.shape))
+    return _multiply_each(mask, x, kernel, packed.scale_of(rate, kernel.dtype))
 
 
 @jax.jit
-@masks.recomputed  # keeps the packed masks, not the masked weights
+@packed.recomputed  # keeps the packed masks, not the masked weights
 def _multiply_each(mask, x, kernel, scale):
-    kernels = masks.multiply(jnp.broadcast_to(kernel, mask.shape), mask, scale)
+    kernels = packed.multiply(jnp.broadcast_to(kernel, mask.shape), mask, scale)
     return jnp.einsum("...i,...io->...o", x, kernels)
 
 
@@ -163,10 +161,10 @@ def drop_connect_moments(
 def _moments(x, kernel, rate):
     wide = wide_dtype(jnp.result_type(x, kernel))
     x, kernel = x.astype(wide), kernel.astype(wide)
-    scale = masks.scale_of(rate, wide)
+    scale = packed.scale_of(rate, wide)
     factor = jnp.sqrt(jax.lax.stop_gradient(jnp.asarray(rate, scale.dtype)) * scale)
     sum_of_squares = (x * x) @ (kernel * kernel)
     some = sum_of_squares > 0  # the root has no derivative at 0
     root = jnp.where(some, jnp.sqrt(jnp.where(some, sum_of_squares, 1)), 0)
-    mean = masks.multiply(x @ kernel, scale > 0, jnp.ones((), scale.dtype))
-    return mean, masks.multiply(root, scale > 0, factor)
+    mean = packed.multiply(x @ kernel, scale > 0, jnp.ones((), scale.dtype))
+    return mean, packed.multiply(root, scale > 0, factor)

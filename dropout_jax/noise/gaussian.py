@@ -7,11 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dropout_jax import masks
-from dropout_jax._typing import (
-    Array,
-    Key,
-    Rate,
+from dropout_jax._checks import (
     check_broadcasts,
     check_floating,
     check_key,
@@ -20,6 +16,8 @@ from dropout_jax._typing import (
     shared_shape,
     wide_dtype,
 )
+from dropout_jax.masks import packed
+from dropout_jax.typing import Array, Key, Rate
 
 
 def gaussian_dropout(
@@ -64,10 +62,10 @@ def gaussian_dropout(
 
 @functools.partial(jax.jit, static_argnums=3)
 def _multiply_noise(key, x, rate, drawn):
-    scale = masks.scale_of(rate, x.dtype)
+    scale = packed.scale_of(rate, x.dtype)
     rate = jax.lax.stop_gradient(jnp.asarray(rate, scale.dtype))
     noise = 1 + _normal(key, jnp.sqrt(rate * scale), drawn)
-    return masks.multiply(x, rate < 1, noise)
+    return packed.multiply(x, rate < 1, noise)
 
 
 def gaussian_noise(

@@ -6,17 +6,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from dropout_jax._typing import (
-    Array,
-    Key,
-    Rate,
-    check_floating,
-    check_key,
-    check_rate,
-    is_static,
-    wide_dtype,
-)
-from dropout_jax.dropout import dropout
+from dropout_jax._checks import check_floating, check_key, check_rate, is_static, wide_dtype
+from dropout_jax.noise.dropout import dropout
+from dropout_jax.typing import Array, Key, Rate
 
 
 def drop_path(

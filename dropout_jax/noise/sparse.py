@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from dropout_jax._typing import Array, Key, check_broadcasts, check_floating, check_key, wide_dtype
+from dropout_jax._checks import check_broadcasts, check_floating, check_key, wide_dtype
 from dropout_jax.noise.variational import check_noisy, draw_outputs
+from dropout_jax.typing import Array, Key
 
 
 def sparse_dense(key: Key, x: Array, kernel: Array, log_sigma2: Array) -> Array:

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from dropout_jax._typing import Array, Key, check_broadcasts, check_floating, is_static, wide_dtype
-from dropout_jax.dropout import dropout_unscaled
+from dropout_jax._checks import check_broadcasts, check_floating, is_static, wide_dtype
+from dropout_jax.noise.dropout import dropout_unscaled
+from dropout_jax.typing import Array, Key
 
 
 def standout(

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from dropout_jax import masks
-from dropout_jax._typing import (
-    Array,
-    Key,
+from dropout_jax._checks import (
     check_broadcasts,
     check_dense,
     check_floating,
@@ -17,6 +14,8 @@ from dropout_jax._typing import (
     shared_shape,
     wide_dtype,
 )
+from dropout_jax.masks import packed
+from dropout_jax.typing import Array, Key
 
 
 def variational_dropout(
@@ -65,7 +64,7 @@ def _multiply_noise(key, x, log_alpha, drawn):
     dtype = jnp.finfo(wide_dtype(x)).dtype
     stddev = jnp.exp(_at_most_one(jnp.asarray(log_alpha, dtype)) / 2)
     noise = 1 + jnp.broadcast_to(stddev, drawn) * jax.random.normal(key, drawn, dtype)
-    return masks.multiply(x, jnp.ones((), bool), noise)
+    return packed.multiply(x, jnp.ones((), bool), noise)
 
 
 def variational_dense(key: Key, x: Array, kernel: Array, log_alpha: Array) -> Array:

@@ -20,17 +20,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from dropout_jax import masks
-from dropout_jax._typing import (
-    Array,
-    Key,
-    Rate,
-    check_broadcasts,
-    check_floating,
-    check_rate,
-    is_static,
-    wide_dtype,
-)
+from dropout_jax._checks import check_broadcasts, check_floating, check_rate, is_static, wide_dtype
+from dropout_jax.masks import packed
+from dropout_jax.typing import Array, Key, Rate
 
 
 def zoneout(
@@ -66,12 +58,12 @@ def zoneout(
     Activations".
     """
     new, old = _check_states(new, old)
-    mask = masks.packed_mask(key, rate, new.shape, broadcast_dims=broadcast_dims)
+    mask = packed.packed_mask(key, rate, new.shape, broadcast_dims=broadcast_dims)
     return _select(mask, new, old)
 
 
 @jax.jit
-@masks.recomputed  # keeps the packed mask
+@packed.recomputed  # keeps the packed mask
 def _select(mask, new, old):
     keep_new = mask.unpack() | jnp.zeros_like(new, bool)  # sharded as the states are
     return jnp.where(keep_new, new, old)

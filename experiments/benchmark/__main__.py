@@ -16,8 +16,8 @@ from experiments.benchmark import compiled, libraries, report, suites
 from experiments.benchmark.family import family
 from experiments.benchmark.thin import thin
 from experiments.benchmark.transformer import transformer
-from experiments.common import cli, user_errors
-from experiments.provenance import command, provenance
+from experiments.harness.cli import cli, user_errors
+from experiments.records.provenance import command, provenance
 
 Suite = Literal["masks", "grad", "train_step", "thin", "family", "transformer", "compiled"]
 SUITES = {

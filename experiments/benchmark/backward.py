@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.timing import key_of
+from experiments.harness.timing import key_of
 
 
 def forward_and_backward(step: Callable) -> Callable:

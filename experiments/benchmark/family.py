@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import dropout_jax as dj
-from experiments import timing
 from experiments.benchmark.libraries import Library
 from experiments.benchmark.suites import Plan, Row
+from experiments.harness import timing
 
 DROPOUT, NORMAL = "dropout", "x * normal"
 RATE = 0.2  # as most have, no short binary fraction: dropout and drop_block draw as many bits

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.benchmark.libraries import COPY, FLAX_NNX, OURS, OURS_KERNEL, OURS_KEY
-from experiments.common import text_table
+from experiments.harness.cli import text_table
 
 HEADER = (
     "library", "mode", "shape", "dtype", "rate", "median us", "iqr", "x floor", "iqr",

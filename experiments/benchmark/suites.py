@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import timing
 from experiments.benchmark.backward import forward_and_backward, residual_bits
 from experiments.benchmark.libraries import (
     COPY,
@@ -20,6 +19,7 @@ from experiments.benchmark.libraries import (
     Library,
     floor,
 )
+from experiments.harness import timing
 
 NO_DROPOUT = "no dropout"
 INPUT_RATE, HIDDEN_RATE = 0.2, 0.5

@@ -8,9 +8,10 @@ import numpy as np
 
 import dropout_jax as dj
 from dropout_jax import train
-from experiments import thinning, timing
 from experiments.benchmark.libraries import FLAX_NNX, OURS, Library
 from experiments.benchmark.suites import HIDDEN_RATE, INPUT_RATE, NO_DROPOUT, Plan, Row
+from experiments.harness import timing
+from experiments.nets import thinning
 
 STEPS, BLOCK = 10, 16
 METHODS: dict[str, thinning.Method] = {NO_DROPOUT: "none", OURS: "element", FLAX_NNX: "flax"}

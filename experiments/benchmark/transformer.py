@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dropout_jax import layers
-from experiments import timing
 from experiments.benchmark.libraries import FLAX_NNX, OURS, Library
 from experiments.benchmark.suites import NO_DROPOUT, Plan, Row, timed_rows
+from experiments.harness import timing
 
 RATE, HEADS, LEARNING_RATE = 0.1, 4, 1e-3
 ATTENTION_TOO = "dropout_jax, attention too"

@@ -1,0 +1,133 @@
+"""Argument checks that every function shares; traced values pass all of them."""
+
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dropout_jax.typing import Array, Key, Rate
+
+
+def is_static(rate: Rate) -> bool:
+    """True for a rate that is known while tracing: a Python or NumPy number."""
+    return isinstance(rate, (int, float, np.integer, np.floating))
+
+
+def check_rate(rate: Rate) -> Rate:
+    """Return `rate`, or raise if a concrete value of it lies outside [0, 1]."""
+    return _check_probability("rate", rate, "dropping a unit: to drop half of the units write 0.5")
+
+
+def check_keep(keep: Rate) -> Rate:
+    """Return `keep`, or raise if a concrete value of it lies outside [0, 1]."""
+    return _check_probability("keep", keep, "keeping a unit: to keep four in five write 0.8")
+
+
+def _check_probability(name: str, value: Rate, meaning: str) -> Rate:
+    if isinstance(value, jax.core.Tracer):
+        return value
+    is_key = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.extended)
+    values = np.asarray("a key" if is_key else value)
+    if not (np.issubdtype(values.dtype, np.integer) or jnp.issubdtype(values.dtype, jnp.floating)):
+        raise TypeError(
+            f"{name} is {value!r}; write a number between 0 and 1, such as 0.5, or an array of "
+            "them."
+        )
+    outside = ~((values >= 0) & (values <= 1))  # True for NaN as well
+    if outside.any():
+        raise ValueError(
+            f"{name} is {values[outside].flat[0]}, and must lie between 0 and 1. It is the "
+            f"probability of {meaning}."
+        )
+    return value
+
+
+def check_key(key: Key) -> Key:
+    """Return `key`, or raise with the way to make one."""
+    if key is None:
+        raise TypeError("no key was given; write jax.random.key(0), and a new key for every call.")
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        raise TypeError(
+            f"key is not a typed JAX key but {type(key).__name__} of dtype {dtype}; write "
+            "jax.random.key(0) instead of jax.random.PRNGKey(0), or wrap an old key with "
+            "jax.random.wrap_key_data(key)."
+        )
+    if key.shape != ():
+        raise ValueError(
+            f"key holds {key.shape} keys and one is needed; write key[0], or map over them with "
+            "jax.vmap(dropout, (0, 0, None))(keys, x, rate)."
+        )
+    return key
+
+
+def check_given(x: Any, name: str) -> Any:
+    """Return `x`, or raise for what is no array and JAX has no clear word for."""
+    if x is None or isinstance(x, (dict, str)):
+        raise TypeError(f"{name} is {type(x).__name__}; write an array.")
+    return x
+
+
+def check_floating(x: Array, name: str = "x") -> Array:
+    """Return `x` as an array, or raise if it does not hold floating-point numbers."""
+    x = jnp.asarray(check_given(x, name))
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        raise TypeError(
+            f"{name} has dtype {x.dtype}; noise multiplies floating-point values: write "
+            f"{name}.astype(jnp.float32)."
+        )
+    return x
+
+
+def wide_dtype(x: Any) -> np.dtype:
+    """What to compute in: float32, or the dtype of x (an array or a dtype) where that is wider."""
+    dtype = jnp.result_type(x)  # promoted by hand: JAX may be told to promote nothing
+    wide = jnp.issubdtype(dtype, jnp.inexact) and dtype.itemsize >= 4
+    return dtype if wide else np.dtype(np.float32)
+
+
+def shared_shape(shape: Sequence[int], broadcast_dims: Sequence[int]) -> tuple[int, ...]:
+    """The shape of the draw: `shape` with 1 where the axes in `broadcast_dims` share one draw."""
+    if not isinstance(shape, Iterable) or not isinstance(broadcast_dims, Iterable):
+        raise TypeError("shape and broadcast_dims are tuples; write (5,) for 5, and () for none.")
+    shape, dims = tuple(shape), tuple(broadcast_dims)
+    if any(isinstance(size, Integral) and size < 0 for size in shape):
+        raise ValueError(f"shape is {shape}; write sizes of 0 or more.")
+    for dim in dims:
+        if not isinstance(dim, Integral):
+            raise TypeError(f"broadcast_dims has {dim!r}; write whole numbers, such as (1, 2).")
+        if not -len(shape) <= dim < len(shape):
+            raise ValueError(
+                f"broadcast_dims has axis {dim}, and shape {shape} has axes {-len(shape)} to "
+                f"{len(shape) - 1}."
+            )
+    axes = {dim % len(shape) for dim in dims}
+    if len(axes) != len(dims):
+        raise ValueError(f"broadcast_dims {dims} names an axis twice; write each axis once.")
+    return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+
+
+def check_broadcasts(name: str, shape: tuple[int, ...], against: tuple[int, ...]) -> None:
+    """Raise unless `shape` broadcasts against `against` without enlarging it."""
+    padded = (1,) * (len(against) - len(shape)) + tuple(shape)
+    if len(padded) > len(against) or any(
+        s not in (1, a) for s, a in zip(padded, against, strict=True)
+    ):
+        raise ValueError(
+            f"a {name} of shape {tuple(shape)} does not broadcast against shape {against}; give it "
+            "that shape, or 1 along the axes that share a value."
+        )
+
+
+def check_dense(x: Array, kernel: Array) -> tuple[Array, Array]:
+    """Return inputs (..., in) and a kernel (in, out) as arrays, or raise."""
+    x, kernel = check_floating(x), check_floating(kernel, "kernel")
+    if kernel.ndim != 2 or x.ndim == 0 or x.shape[-1] != kernel.shape[0]:
+        raise ValueError(
+            f"x has shape {x.shape} and kernel {kernel.shape}; write x as (..., in) and kernel as "
+            "(in, out)."
+        )
+    return x, kernel

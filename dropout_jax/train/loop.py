@@ -1,0 +1,282 @@
+"""The optax loop. A run is a function: scan inside, vmap outside."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from dropout_jax._checks import check_key
+from dropout_jax._nnx import rekey
+from dropout_jax._sharding import rows_of
+from dropout_jax.keys import site_key
+from dropout_jax.train.gather import put, take
+from dropout_jax.train.metrics import (
+    CLASSIFICATION,
+    Metrics,
+    cross_entropy,
+    mean_in_chunks,
+    measured,
+    number_of,
+)
+from dropout_jax.train.thin import Chain, Thin, chain_of, draw, scale_instead
+from dropout_jax.typing import Array, Key
+
+Split = tuple[Array, Array]
+Data = Mapping[str, Split]
+"""Named splits (x, y); "train" is trained on, all are evaluated."""
+Build = Callable[[nnx.Rngs, Any], nnx.Module]
+MakeOptimizer = Callable[[Any], optax.GradientTransformation]
+
+
+class State(NamedTuple):
+    """All that a run needs to go on: a pytree."""
+
+    key: Key
+    step: Array
+    hyper: Any
+    params: Any
+    rest: Any
+    opt_state: Any
+
+
+class Loop(NamedTuple):
+    """The three pure functions a run is made of; each can be jitted and vmapped."""
+
+    batch_size: int
+    init: Callable[[Key, Any, Data], State]
+    epoch: Callable[[State, Data], tuple[State, Array]]
+    evaluate: Callable[[State, Data], dict[str, Array]]
+
+
+class Result(NamedTuple):
+    """What `make_train`'s function returns: the last state, and metrics by epoch."""
+
+    state: State
+    losses: Array
+    metrics: dict[str, Array]
+
+
+def make_loop(
+    build: Build,
+    optimizer: MakeOptimizer,
+    *,
+    batch_size: int,
+    loss: Callable[[nnx.Module, Array, Array], Array] = cross_entropy,
+    metrics: Metrics = CLASSIFICATION,
+    thin: Thin | None = None,
+) -> Loop:
+    """The pieces of a run: for `run`, `make_train`, or a loop of your own.
+
+    An epoch is one `lax.scan` over a fresh permutation of the training data, in batches of
+    `batch_size`; the examples that do not fill a last batch wait for another epoch. Dropout draws
+    from the model's own streams, re-keyed at the start from the run's key and the stream's place.
+
+    Args:
+      build: (rngs, hyper) -> an NNX model; hyper may be traced.
+      optimizer: hyper -> an optax transformation.
+      batch_size: examples an update.
+      loss: (model, x, y) -> a scalar; the model is in training mode.
+      metrics: name -> (model, x, y) -> a mean over the examples; the model is in evaluation mode.
+      thin: train sub-networks that are really smaller, in place of hidden dropout.
+
+    Returns:
+      A `Loop`.
+    """
+
+    def init(key, hyper, data):
+        check_key(key)
+        check_data(data, batch_size)
+        # Of a known dtype and not weak, as they will be after a checkpoint.
+        hyper = jax.tree.map(lambda value: jnp.asarray(value, jnp.result_type(value)), hyper)
+        model = build(nnx.Rngs(site_key(key, "init")), hyper)
+        params, rest = nnx.state(model, nnx.Param), nnx.state(model, nnx.Not(nnx.Param))
+        rest = rekey(rest, site_key(key, "noise"))
+        opt_state = optimizer(hyper).init(params)
+        return State(key, jnp.zeros((), jnp.int32), hyper, params, rest, opt_state)
+
+    def epoch(state, data):
+        x, y = map(jnp.asarray, data["train"])
+        steps = len(x) // batch_size
+        order_key = jax.random.fold_in(site_key(state.key, "order"), state.step // steps)
+        order = jax.random.permutation(order_key, len(x))[: steps * batch_size]
+        graphdef, chain = structure_of(build, state.hyper, thin)
+        edit = (lambda model: scale_instead(model, chain)) if thin else (lambda model: None)
+        step = make_step(graphdef, optimizer(state.hyper), loss, edit)
+
+        def stretch(state, rows):
+            return jax.lax.scan(
+                lambda state, rows: step(state, *(rows_of(a, rows) for a in (x, y))), state, rows
+            )
+
+        batches = order.reshape(steps, batch_size)
+        if thin is None:
+            return stretch(state, batches)
+        whole = steps // thin.steps * thin.steps
+        lives = batches[:whole].reshape(-1, thin.steps, batch_size)
+        state, losses = jax.lax.scan(lambda s, rows: thinned(stretch, chain, s, rows), state, lives)
+        if whole == steps:
+            return state, losses.reshape(steps)
+        state, last = thinned(stretch, chain, state, batches[whole:])
+        return state, jnp.concatenate([losses.reshape(whole), last])
+
+    def evaluate(state, data):
+        graphdef, _ = structure_of(build, state.hyper, None)
+        model = nnx.merge(graphdef, state.params, state.rest)
+        model.eval()
+
+        measure = functools.partial(measured, metrics, model)
+        return {
+            f"{split}_{name}": value
+            for split, (x, y) in data.items()
+            for name, value in mean_in_chunks(measure, x, y).items()
+        }
+
+    return Loop(batch_size, init, epoch, evaluate)
+
+
+def make_step(
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    loss: Callable,
+    edit: Callable[[nnx.Module], None],
+):
+    """(state, x, y) -> (state, loss): one update of the model that `edit` may have changed."""
+
+    def step(state: State, x: Array, y: Array) -> tuple[State, Array]:
+        def objective(params):
+            model = nnx.merge(graphdef, params, state.rest, copy=True)
+            model.train()
+            edit(model)
+            value = number_of("the loss", loss, model, x, y)
+            nnx.pop(model, nnx.Intermediate)  # what is sown in a step stays in it
+            return value, nnx.merge_state(state.rest, nnx.state(model, nnx.Not(nnx.Param)))
+
+        (value, rest), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        # Those that search along a line, say, want more than the gradient: under the same masks.
+        more = {"value": value, "grad": grads, "value_fn": lambda params: objective(params)[0]}
+        update = optax.with_extra_args_support(optimizer).update
+        updates, opt_state = update(grads, state.opt_state, state.params, **more)
+        params = optax.apply_updates(state.params, updates)
+        # Array hyperparameters promote the state of low-precision weights; a scan's carry stays.
+        opt_state = jax.tree.map(_as_before, opt_state, state.opt_state)
+        state = state._replace(step=state.step + 1, params=params, rest=rest, opt_state=opt_state)
+        return state, value
+
+    return step
+
+
+def _as_before(new: Array, old: Array) -> Array:
+    return new if new.dtype == old.dtype else new.astype(old.dtype)
+
+
+def thinned(stretch: Callable, chain: Chain, state: State, rows: Array) -> tuple[State, Array]:
+    """The life of one sub-network: take it out, train it on the batches `rows`, put it back."""
+    units = draw(jax.random.fold_in(site_key(state.key, "thin"), state.step), chain)
+    whole = {"params": state.params, "opt_state": state.opt_state}
+    try:
+        small, losses = stretch(state._replace(**take(whole, chain, units)), rows)
+    except (TypeError, ValueError) as error:
+        error.add_note(
+            "This was a sub-network, where the nnx.Linear layers of Thin have fewer units. A layer "
+            "between them with weights for each unit, such as BatchNorm, does not fit; train such "
+            "a model without thin."
+        )
+        raise
+    part = {name: getattr(small, name) for name in whole}
+    return small._replace(**put(whole, part, chain, units)), losses
+
+
+def make_train(
+    build: Build,
+    optimizer: MakeOptimizer,
+    *,
+    epochs: int,
+    batch_size: int,
+    evaluate_every: int = 1,
+    **options: Any,
+) -> Callable[[Key, Any, Data], Result]:
+    """A whole run as a pure function, to jit and to vmap over keys and hyperparameters.
+
+    The data is an argument and not a constant of the program, which would take minutes to compile.
+
+    Args:
+      build: (rngs, hyper) -> an NNX model; hyper (any pytree of numbers) may be traced, so that
+        one program sweeps over rates, learning rates and max-norms.
+      optimizer: hyper -> an optax transformation.
+      epochs: passes over the training data, a multiple of `evaluate_every`.
+      batch_size: examples an update.
+      evaluate_every: epochs between evaluations.
+      **options: `loss`, `metrics` and `thin` of `make_loop`.
+
+    Returns:
+      (key, hyper, data) -> `Result`: losses (epochs, steps), metrics by evaluation, as
+      "test_error".
+
+    Raises:
+      ValueError: no "train" split, lengths that differ, fewer examples than a batch; epochs that
+        are not a multiple of `evaluate_every`.
+
+    Example:
+      >>> import dropout_jax as dj, jax, jax.numpy as jnp, optax
+      >>> from dropout_jax import train
+      >>> x, y = jnp.eye(8), jnp.arange(8) % 2
+      >>> run = train.make_train(
+      ...     lambda rngs, hyper: dj.layers.MLP((8, 16, 2), rates=hyper["rate"], rngs=rngs),
+      ...     lambda hyper: optax.sgd(0.1), epochs=3, batch_size=4)
+      >>> sweep = jax.jit(jax.vmap(run, (0, 0, None)))
+      >>> rates = {"rate": jnp.array([0.0, 0.5])}
+      >>> result = sweep(jax.random.split(jax.random.key(0), 2), rates, {"train": (x, y)})
+      >>> result.metrics["train_error"].shape
+      (2, 3)
+
+    Source: the shape of a run as a function is PureJaxRL's.
+    """
+    if evaluate_every < 1 or epochs < 1 or epochs % evaluate_every:
+        raise ValueError(
+            f"epochs = {epochs} and evaluate_every = {evaluate_every}; write whole numbers, 1 or "
+            "more, the first a multiple of the second."
+        )
+    loop = make_loop(build, optimizer, batch_size=batch_size, **options)
+
+    def train(key, hyper, data):
+        def stretch(state, _):
+            state, losses = jax.lax.scan(
+                lambda state, _: loop.epoch(state, data), state, length=evaluate_every
+            )
+            return state, (losses, loop.evaluate(state, data))
+
+        state = loop.init(key, hyper, data)
+        state, (losses, metrics) = jax.lax.scan(stretch, state, length=epochs // evaluate_every)
+        return Result(state, losses.reshape(epochs, -1), metrics)
+
+    return train
+
+
+def structure_of(build: Build, hyper: Any, thin: Thin | None) -> tuple[nnx.GraphDef, Chain | None]:
+    """The static half of the model, without computing its parameters, and the chain to thin."""
+    found = []
+
+    def look(hyper):
+        model = build(nnx.Rngs(jax.random.key(0)), hyper)
+        found.append((nnx.graphdef(model), chain_of(model, thin) if thin else None))
+
+    jax.eval_shape(look, hyper)
+    return found[0]
+
+
+def check_data(data: Data, batch_size: int) -> None:
+    """Raise unless there is a "train" split that fills a batch, and x and y belong together."""
+    if "train" not in data:
+        raise ValueError(f"data has splits {sorted(data)}; one must be 'train': (x, y).")
+    for name, (x, y) in data.items():
+        if len(x) != len(y):
+            raise ValueError(f"{name} has {len(x)} inputs and {len(y)} targets.")
+        if not len(x):
+            raise ValueError(f"the split {name!r} is empty; leave it out.")
+    count = len(data["train"][0])
+    if not 1 <= batch_size <= count:
+        raise ValueError(f"batch_size is {batch_size} and there are {count} training examples.")

@@ -1,0 +1,1 @@
+"""The networks and training methods of the experiments."""

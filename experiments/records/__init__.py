@@ -1,0 +1,1 @@
+"""One JSON file a run: write and read records. Standard library only."""

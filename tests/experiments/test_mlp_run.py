@@ -1,0 +1,113 @@
+"""One run of an MLP experiment. What would make this wrong: a setting that does not
+reach the network, the loop or the record, a run that cannot be what it is called."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from helpers.paper_records import by_row
+
+from dropout_jax import losses
+from experiments import mnist_table2, past_the_paper, rerun
+from experiments.nets import mlp_parts, mlp_run
+from experiments.records import record
+
+
+def test_r_drop_s_weight_is_the_loss_s(monkeypatch):
+    monkeypatch.setattr(losses, "r_drop", lambda alpha: f"r_drop({alpha})")
+    monkeypatch.setattr(mlp_run, "run", lambda config, folder, loss: loss)
+    found = by_row(past_the_paper, "cpu")
+    assert past_the_paper.run(found["dropout"]) is None  # the cross-entropy
+    assert past_the_paper.run(found["dropout_r_drop"]) == "r_drop(1.0)"
+    fields = dict(row="gaussian_r_drop", noise="gaussian")
+    assert dataclasses.replace(found["dropout_r_drop"], **fields) == found["gaussian_r_drop"]
+    assert [c.alpha for c in past_the_paper.tried(found["dropout"])] == [0]
+
+
+def test_a_run_that_cannot_be_thinned_says_so_before_any_is_made(tmp_path, monkeypatch, capsys):
+    wrong = ({"noise": "gaussian"}, {"activation": "maxout"}, {"rate": 0.0}, {"hidden": (64, 71)})
+    for fields in wrong:
+        with pytest.raises(ValueError, match="cannot be thinned"):
+            mlp_run.check(mlp_run.Config(**fields, life=2))
+        mlp_run.check(mlp_run.Config(**fields))
+    with pytest.raises(ValueError, match="two masks"):
+        past_the_paper.check(past_the_paper.Config(alpha=1.0, life=2))
+    monkeypatch.setattr(mnist_table2, "run", lambda *_: pytest.fail("a row was trained"))
+    rows = ["dropout_relu_3x1024", "standard_relu_3x1024"]
+    with pytest.raises(SystemExit) as stop:
+        mnist_table2.main(["--life", "10", "--out", str(tmp_path), "--rows", *rows])
+    assert stop.value.code == 2 and "standard_relu_3x1024 cannot" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fields", "at_40"),
+    [
+        ({"momentum_share": 0.1, "momentum_updates": 7}, 0.99),  # of 400 updates
+        ({"momentum_updates": 80}, 0.745),
+        ({"momentum_share": 0.1, "momentum_ramp": "exponential"}, 0.99 - 0.49 / math.e),
+    ],
+)
+def test_momentum_rises_over_a_share_of_the_run_or_so_many_updates(monkeypatch, fields, at_40):
+    seen = []
+    monkeypatch.setattr(mlp_parts, "optimizer", lambda rate, momentum, **_: seen.append(momentum))
+    monkeypatch.setattr(mlp_run.train, "make_loop", lambda build, optimizer, **_: optimizer({}))
+    mlp_run.loop_of(mlp_run.Config(momentum=0.99, momentum_start=0.5, **fields), 4, 400)
+    assert seen[0](40) == pytest.approx(at_40) and seen[0](0) == pytest.approx(0.5)
+
+
+@pytest.mark.slow
+def test_how_a_run_is_asked_for_is_how_it_is_made(small_images, tmp_path, capsys):
+    """The flags reach the network, the loop and the record, which runs again."""
+    flags = ["--quick", "--seeds", "2", "--out", str(tmp_path), "--rows", "dropout_relu_3x1024"]
+    how = {"--life": "2", "--products": "bfloat16", "--in-turn": None}
+    finals = set()
+    for flag, value in [(None, None), *how.items()]:
+        more = [part for part in (flag, value) if part]
+        before = set(tmp_path.glob("mnist_table2/*.json"))
+        mnist_table2.main([*flags, *more])
+        (path,) = set(tmp_path.glob("mnist_table2/*.json")) - before
+        found = record.read(path)
+        if flag:
+            assert str(found.config[flag[2:].replace("-", "_")]) == (value or "True")
+        if flag != "--in-turn":  # which sums in another order at most
+            finals.add(str(found.by_epoch) + str(found.extra["evaluated_at"]) + str(found.final))
+    assert len(finals) == 3
+    with pytest.raises(SystemExit) as stop:
+        rerun.main([str(path)])
+    assert stop.value.code == 0
+
+
+def test_the_network_of_a_config_rounds_and_thins_as_it_says(monkeypatch):
+    def text(**fields):
+        config = mlp_run.Config(hidden=(32, 32), batch_size=4, **fields)
+        _, loop = mlp_run.loop_of(config, 8, 2)
+        data = {"train": (jnp.ones((8, 8)), jnp.zeros(8, int))}
+        state = jax.eval_shape(loop.init, jax.random.key(0), {}, data)
+        return str(jax.make_jaxpr(loop.epoch)(state, data))
+
+    assert "bf16[32,32]" not in text() and "f32[16,16]" not in text()
+    assert "bf16[32,32]" in text(products="bfloat16")
+    assert "f32[16,16]" in text(life=2)
+
+
+def test_how_a_run_was_made_is_in_its_record_where_it_is_not_the_usual_way():
+    plain = record.recorded_config(mlp_run.Config())
+    assert not {"life", "products", "in_turn", "weight_factors", "init_deviations"} & set(plain)
+    how = {"life": 3, "products": "bfloat16", "in_turn": True}
+    assert record.recorded_config(mlp_run.Config(**how)) == {**plain, **how}
+
+
+@pytest.mark.parametrize("activation", ["relu", "logistic"])
+def test_deep_units_tell_examples_apart_from_the_start(activation):
+    sizes = (784, *[1024] * 3, 10)
+    model = mlp_parts.network(
+        sizes, [0.0] * 4, activation=activation, pieces=1, noise="bernoulli", init_ranges=None,
+        rngs=nnx.Rngs(0),
+    )  # fmt: skip
+    x = jax.random.bernoulli(jax.random.key(0), 0.2, (64, 784)).astype(jnp.float32)
+    last = mlp_parts.activities(model, x)[2]
+    spread, size = jnp.std(last, axis=0).mean(), jnp.abs(last - last.mean()).mean()
+    assert spread > 0.2 * size
