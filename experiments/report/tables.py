@@ -6,15 +6,13 @@ out. Standard library only, so that `scripts/make_tables` runs anywhere.
 """
 
 import math
-import posixpath
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.records import literature, record
 from experiments.records.config import dropout_rates, is_rate
 from experiments.records.markdown import NOT_RUN, device, link, markdown
-from experiments.records.record import RESULTS, Record
+from experiments.records.record import Record
 from experiments.report import (
     benchmark_tables,
     family_table,
@@ -23,36 +21,6 @@ from experiments.report import (
     paper_tables,
     thinned_tables,
 )
-
-START = re.compile(r"<!-- table:(\w+) -->")
-END = "<!-- /table -->"
-LINK = re.compile(r"(?<=\]\()[^):]+(?=\))")  # to a file, not to a page of the web
-
-
-def regenerate(text: str, results: Path = RESULTS, folder: str = ".") -> tuple[str, list[str]]:
-    """`text` with every marked block made anew, and the names of the blocks that differed.
-
-    A block is what stands between `<!-- table:NAME -->` and `<!-- /table -->`. `folder` is where
-    the page lies, seen from the root: tables link from the root, the page from where it is.
-
-    Raises:
-      ValueError: for a block of an unknown name, or one that does not end.
-    """
-    made, differing, position = "", [], 0
-    for start in START.finditer(text):
-        name, end = start.group(1), text.find(END, start.end())
-        following = START.search(text, start.end())
-        if end < 0 or (following and following.start() < end):
-            raise ValueError(f"the block {start.group()} does not end with {END}")
-        if name not in TABLES:
-            raise ValueError(f"no table is called {name!r}; choose one of {', '.join(TABLES)}")
-        table = LINK.sub(lambda to: posixpath.relpath(to[0], folder), TABLES[name](results))
-        block = f"\n{table}\n"
-        if block != text[start.end() : end]:
-            differing.append(name)
-        made += text[position : start.end()] + block
-        position = end
-    return made + text[position:], differing
 
 
 def mnist(results: Path) -> str:

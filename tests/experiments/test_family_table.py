@@ -10,7 +10,7 @@ from contract import entries
 
 from dropout_jax import layers
 from experiments.records.record import ROOT
-from experiments.report import family_table, tables
+from experiments.report import family_table, pages
 
 FUNCTIONS = list(dict.fromkeys(name for entry in entries.ENTRIES for name in entry.covers))
 LINK = re.compile(r"\[([^]]+)\]\(([^)]+)\)")
@@ -113,6 +113,6 @@ def test_what_is_missing_is_named(checkout, files, old, new, message):
 
 def test_the_readme_shows_it(tmp_path):
     text = "<!-- table:family --><!-- /table -->"
-    made, differing = tables.regenerate(text, tmp_path)
-    assert differing == ["family"] and family_table.table() in made
+    made, differing = pages.regenerate(text, tmp_path)
+    assert differing == ["table family"] and family_table.table() in made
     assert "<!-- table:family -->" in (ROOT / "README.md").read_text(encoding="utf-8")

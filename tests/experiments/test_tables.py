@@ -201,59 +201,6 @@ def test_benchmark_shows_our_ratios_beside_the_aims(tmp_path):
     assert text.count("A CPU") == 3
 
 
-def test_only_what_is_between_the_marks_changes(tmp_path):
-    text = "a\n<!-- table:mnist -->old<!-- /table -->\nb\n<!-- table:thinned --><!-- /table -->c"
-    made, differing = tables.regenerate(text, tmp_path)
-    block = f"\n{tables.NOT_RUN}\n"
-    assert made == (
-        f"a\n<!-- table:mnist -->{block}<!-- /table -->\nb\n"
-        f"<!-- table:thinned -->{block}<!-- /table -->c"
-    )
-    assert differing == ["mnist", "thinned"]
-    assert tables.regenerate(made, tmp_path) == (made, [])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("<!-- table:nonsense --><!-- /table -->", "no table is called 'nonsense'"),
-        ("<!-- table:mnist -->", "does not end"),
-        ("<!-- table:mnist --><!-- table:thinned --><!-- /table -->", "does not end"),
-    ],
-)
-def test_a_broken_mark_is_an_error(tmp_path, make_tables, capsys, text, message):
-    readme = tmp_path / "README.md"
-    readme.write_text(text)
-    assert make_tables(["--pages", str(readme), "--results", str(tmp_path)]) == 2
-    assert message in capsys.readouterr().err
-    assert readme.read_text() == text
-
-
-def test_check_finds_an_edit_by_hand(tmp_path, make_tables, capsys):
-    write_pair(tmp_path)
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- table:mnist --><!-- /table --> <!-- table:thinned --><!-- /table -->")
-    arguments = ["--pages", str(readme), "--results", str(tmp_path)]
-    assert make_tables(arguments) == 0 and make_tables([*arguments, "--check"]) == 0
-    capsys.readouterr()
-    edited = readme.read_text().replace("1.70", "1.60")
-    readme.write_text(edited)
-    assert make_tables([*arguments, "--check"]) == 1
-    assert capsys.readouterr().out == "table mnist: differs from the records\n"
-    assert readme.read_text() == edited  # --check writes nothing
-
-
-def test_a_page_in_a_folder_links_from_there(tmp_path):
-    records = write_pair(tmp_path)
-    text = "<!-- table:mnist --><!-- /table -->"
-    at_root, _ = tables.regenerate(text, tmp_path)
-    inside, _ = tables.regenerate(text, tmp_path, "experiments")
-    for path in records:
-        assert f"[{path.stem}](experiments/results/mnist/{path.name})" in at_root
-        assert f"[{path.stem}](results/mnist/{path.name})" in inside
-    assert inside == at_root.replace("(experiments/", "(")
-
-
 def test_make_tables_starts_bare_and_imports_no_jax(tmp_path):
     """The script alone, as a user starts it; jax, flax and numpy are made impossible to import."""
     blocked = tmp_path / "blocked"
@@ -310,10 +257,6 @@ def test_a_diverged_run_still_has_a_figure(tmp_path, figures):
     write(tmp_path, "mnist", {"test_error": [math.nan, 90.0], "train_error": [90.0, 90.0]})
     assert figures.main(["--results", str(tmp_path)]) == 0
     assert (tmp_path / "figures" / "learning_curves_mnist.png").stat().st_size > 0
-
-
-def test_the_pages_are_as_the_committed_records_say(make_tables, capsys):
-    assert make_tables(["--check"]) == 0, capsys.readouterr()
 
 
 def test_the_figures_are_as_the_committed_records_say(figures, capsys):
