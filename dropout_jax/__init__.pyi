@@ -13,6 +13,7 @@ from . import rates as rates
 from . import schedules as schedules
 from . import train as train
 from . import typing as typing
+from ._version import __version__ as __version__
 from .constraints import max_norm as max_norm
 from .conventions import scale_for_inference as scale_for_inference
 from .conventions import to_paper_convention as to_paper_convention

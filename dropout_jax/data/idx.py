@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dropout_jax._lazy import package
+
 # file -> shape of what it holds
 FILES = {
     "train-images-idx3-ubyte.gz": (60_000, 28, 28),
@@ -78,8 +80,7 @@ def download(name: str, file: str, md5: str) -> Path:
 
     pooch downloads to a temporary name and renames once the checksum is right.
     """
-    import pooch
-
+    pooch = package("pooch", "downloading a data set")
     cache = Path(pooch.os_cache("dropout_jax")) / name
     failures = []
     for mirror in MIRRORS[name]:

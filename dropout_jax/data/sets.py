@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dropout_jax._lazy import package
 from dropout_jax.data import idx
 
 
@@ -67,7 +68,8 @@ def load_digits() -> Dataset:
     Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits (UCI), test part.
     """
     # scikit-learn takes a second to import, and only this function needs it.
-    from sklearn import datasets, model_selection
+    datasets = package("sklearn.datasets", "load_digits")
+    model_selection = package("sklearn.model_selection", "load_digits")
 
     x, y = datasets.load_digits(return_X_y=True)
     train_x, test_x, train_y, test_y = model_selection.train_test_split(

@@ -89,7 +89,7 @@ def layers(root: Path, functions: Sequence[str]) -> dict[str, list[tuple[str, Pa
         bases = node.bases if isinstance(node, ast.ClassDef) and not own else []
         return own.union(*(called(ast.unparse(base)) for base in bases))
 
-    public = exported(folder / "__init__.py", root).items()
+    public = exported(folder / "__init__.pyi", root).items()
     return {
         function: [(name, root / file) for name, file in public if function in called(name)]
         for function in functions
