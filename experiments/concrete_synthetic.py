@@ -28,8 +28,9 @@ from flax import nnx
 import dropout_jax as dj
 from dropout_jax import layers, predict, train
 from dropout_jax.typing import Array
-from experiments.harness import arms, cli, once
-from experiments.records import record
+from experiments.harness import cli, once
+from experiments.harness.training import check_counts, seed_keys
+from experiments.records import record, stats
 
 # Examples: updates in the notebook, where an epoch's last batch is what is left over.
 UPDATES = {10: 2000, 25: 2000, 50: 1500, 100: 1000, 1000: 1000, 10_000: 1000}
@@ -124,7 +125,7 @@ def moments(samples: Array, y: Array) -> dict[str, Array]:
 
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     """Train the repetitions side by side, each on its own data. A run is short: it is not saved."""
-    arms.check_counts(seeds=config.seeds, examples=config.examples, updates=config.updates)
+    check_counts(seeds=config.seeds, examples=config.examples, updates=config.updates)
     x, y = map(np.stack, zip(*(draw(s, config.examples) for s in range(config.seeds)), strict=True))
     batch = min(BATCH, config.examples)
     epochs = -(-(20 if config.quick else config.updates) // (config.examples // batch))
@@ -153,7 +154,7 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
         )
         return moments(passes, y[tested][:, 0]) | model.rates(), result.losses
 
-    final, losses = jax.jit(jax.vmap(repetition))(arms.keys_of(config.seeds), x, y)
+    final, losses = jax.jit(jax.vmap(repetition))(seed_keys(config.seeds), x, y)
     if not np.isfinite(losses).all():
         raise FloatingPointError("the loss is not finite; lower --learning-rate.")
     return {"final": final, "extra": {"updates": int(losses[0].size), "epochs": epochs}}
@@ -174,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = []
         for config in configs(study):
             found = once.record_of("concrete_synthetic", config, run)
-            rows.append([config.examples, *(record.plus_minus(v) for v in found.final.values())])
+            rows.append([config.examples, *(stats.plus_minus(v) for v in found.final.values())])
             print(f"N = {config.examples}: {found.path.name}", flush=True)
         print(cli.text_table(["N", *found.final], rows))
 

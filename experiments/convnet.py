@@ -26,10 +26,12 @@ import optax
 import tyro
 from flax import nnx
 
-from dropout_jax import data, layers, train
+from dropout_jax import layers
 from dropout_jax.typing import Array
-from experiments.harness import arms, cli, once, seeds
-from experiments.records import record
+from experiments.harness import cli, once
+from experiments.harness.splits import load_splits
+from experiments.harness.training import check_counts, epochs_of, train_seeds
+from experiments.records import record, stats
 
 Maps = Literal["none", "element", "spatial", "block"]
 """What is dropped of the feature maps: nothing, single values, channels, or blocks."""
@@ -134,38 +136,24 @@ def map_noise(maps: Maps, rate: float, rngs: nnx.Rngs) -> layers.Dropout:
 
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     """Train one arm, its seeds side by side."""
-    arms.check_counts(epochs=config.epochs, examples=config.examples)
-    images = data.load(config.data, config.data_dir)
-    if images.train_x.shape[1] != SIDE**2:
-        raise ValueError(f"the images have {images.train_x.shape[1]} pixels; give {SIDE}x{SIDE}.")
-    splits = arms.splits(images, 0, 2000 if config.quick else None)
-    splits["train"] = tuple(a[: config.examples] for a in splits["train"])
-    epochs = 2 if config.quick else config.epochs
-
-    def build(rngs, hyper):
-        return Convnet(config.maps, config.maps_rate, config.dense_rate, rngs=rngs)
-
-    def optimizer(hyper):
-        updates = len(splits["train"][0]) // config.batch_size * epochs
-        return optax.adam(optax.cosine_decay_schedule(config.learning_rate, updates))
-
-    loop = train.make_loop(build, optimizer, batch_size=config.batch_size)
-    state, history = seeds.train(
-        loop,
-        config.seeds,
-        splits,
-        epochs=epochs,
-        evaluate_every=max(1, epochs // 4),
+    check_counts(examples=config.examples)
+    split = load_splits(config)
+    if (pixels := split["train"][0].shape[1]) != SIDE**2:
+        raise ValueError(f"the images have {pixels} pixels; give {SIDE}x{SIDE}.")
+    split["train"] = tuple(a[: config.examples] for a in split["train"])
+    outcome = train_seeds(
+        lambda rngs, hyper: Convnet(config.maps, config.maps_rate, config.dense_rate, rngs=rngs),
+        lambda updates: optax.adam(optax.cosine_decay_schedule(config.learning_rate, updates)),
+        split,
+        seeds=config.seeds,
+        epochs=epochs_of(config),
+        batch_size=config.batch_size,
+        evaluations=4,
+        unbatched=True,
         checkpoint_dir=checkpoint_dir,
         label=label(config),
     )
-    extra = {
-        "updates": int(state.step[0]),
-        "epoch_chosen": "last",
-        "evaluated_at": history.epochs,
-        "seconds": history.seconds,
-    }
-    return {**arms.errors(history), "extra": extra}
+    return outcome.result()
 
 
 def configs(study: Study) -> list[Config]:
@@ -198,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = []
         for config in configs(study):
             found = once.record_of("convnet", config, run)
-            errors = [record.plus_minus(found.final[f"{s}_error"]) for s in ("test", "train")]
+            errors = [stats.plus_minus(found.final[f"{s}_error"]) for s in ("test", "train")]
             rows.append([label(config), *errors])
             print(f"{label(config)}: test error {errors[0]} %", flush=True)
         print(cli.text_table(["dropout", "test error %", "train error %"], rows))

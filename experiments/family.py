@@ -27,11 +27,13 @@ import optax
 import tyro
 from flax import nnx
 
-from dropout_jax import data, train
-from experiments.harness import arms, cli, once, seeds, timing
+from dropout_jax import layers, train
+from experiments.harness import cli, once, timing
+from experiments.harness.splits import load_splits
+from experiments.harness.training import epochs_of, train_seeds
 from experiments.nets import members
 from experiments.nets.members import Method
-from experiments.records import record
+from experiments.records import record, stats
 
 USUAL = (0.1, 0.3, 0.5)
 # The rates to choose from on validation data; standard deviations for gaussian_noise.
@@ -89,47 +91,38 @@ class Study(cli.Common):
 
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     """Train one member, its seeds side by side; without a validation set, time its update too."""
-    arms.check_counts(epochs=config.epochs)
-    images = data.load(config.data, config.data_dir)
-    splits = arms.splits(images, config.validation, 2000 if config.quick else None)
-    epochs = 2 if config.quick else config.epochs
-    loop, build = make(config, *splits["train"][0].shape, epochs)
-    state, history = seeds.train(
-        loop,
-        config.seeds,
-        splits,
+    split, epochs = load_splits(config), epochs_of(config)
+    examples, inputs = split["train"][0].shape
+    updates = examples // config.batch_size * epochs
+    outcome = train_seeds(
+        lambda rngs, hyper: network(config, inputs, updates, rngs),
+        lambda updates: optimizer(config, updates),
+        split,
+        seeds=config.seeds,
         epochs=epochs,
-        evaluate_every=max(1, epochs // 5),
+        batch_size=config.batch_size,
+        loss=members.loss_of(config.method, examples),
+        evaluations=5,
+        unbatched=True,
         checkpoint_dir=checkpoint_dir,
         label=f"{config.method} {config.rate:g}",
     )
-    extra = {
-        "updates": int(state.step[0]),
-        "epoch_chosen": "last",
-        "evaluated_at": history.epochs,
-        "seconds": history.seconds,
-    }
+    extra = {}
     if config.method in members.LEARNED:
-        model = nnx.merge(train.structure_of(build, {}, None)[0], state.params, state.rest)
-        extra["learned_rates"] = members.learned_rates(config.method, model)
+        extra["learned_rates"] = members.learned_rates(config.method, outcome.model())
     if not config.validation:
-        extra |= step_times(config, splits)
-    return {**arms.errors(history), "extra": extra}
+        extra |= step_times(config, split)
+    return outcome.result(**extra)
 
 
-def make(config: Config, examples: int, inputs: int, epochs: int) -> tuple[train.Loop, train.Build]:
-    """The loop of a member, and how its network is built."""
-    updates = examples // config.batch_size * epochs
+def network(config: Config, inputs: int, updates: int, rngs: nnx.Rngs) -> layers.MLP:
+    """The network of a member."""
+    sizes = (inputs, *config.hidden, 10)
+    return members.network(config.method, sizes, config.rate, updates, rngs)
 
-    def build(rngs, hyper):
-        sizes = (inputs, *config.hidden, 10)
-        return members.network(config.method, sizes, config.rate, updates, rngs)
 
-    def optimizer(hyper):
-        return optax.adam(optax.cosine_decay_schedule(config.learning_rate, updates))
-
-    loss = members.loss_of(config.method, examples)
-    return train.make_loop(build, optimizer, batch_size=config.batch_size, loss=loss), build
+def optimizer(config: Config, updates: int) -> optax.GradientTransformation:
+    return optax.adam(optax.cosine_decay_schedule(config.learning_rate, updates))
 
 
 def step_times(config: Config, splits: train.Data) -> dict[str, Any]:
@@ -146,7 +139,14 @@ def step_times(config: Config, splits: train.Data) -> dict[str, Any]:
 
 
 def _updates(config: Config, few: train.Data) -> timing.Program:
-    loop, _ = make(config, *few["train"][0].shape, config.epochs)
+    examples, inputs = few["train"][0].shape
+    updates = examples // config.batch_size * config.epochs
+    loop = train.make_loop(
+        lambda rngs, hyper: network(config, inputs, updates, rngs),
+        lambda hyper: optimizer(config, updates),
+        batch_size=config.batch_size,
+        loss=members.loss_of(config.method, examples),
+    )
     state = jax.jit(loop.init)(jax.random.key(0), {}, few)
     epoch = jax.jit(loop.epoch, donate_argnums=0)
 
@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             tried = [once.record_of("family", c, run) for c in candidates(study, method)]
             rate = choose(tried) if tried else GRIDS[method][0]
             found = once.record_of("family", final(study, method, rate), run)
-            errors = record.plus_minus(found.final["test_error"])
+            errors = stats.plus_minus(found.final["test_error"])
             rows.append([method, rate, errors, f"{found.extra['step_to_dropout']:.2f}"])
             print(f"{method} {rate:g}: test error {errors} %", flush=True)
         print(cli.text_table(["method", "rate", "test error %", "x dropout's step"], rows))

@@ -31,10 +31,10 @@ import numpy as np
 import optax
 
 import dropout_jax as dj
-from dropout_jax import data, train
-from dropout_jax.train import runner
-from experiments.harness import arms, cli, once
-from experiments.records import record
+from experiments.harness import cli, once
+from experiments.harness.splits import load_splits
+from experiments.harness.training import QUICK_EPOCHS, check_counts, train_seeds
+from experiments.records import record, stats
 
 UPDATES = {"cpu": 30_000, "paper": 300_000}
 FILTERS, CASES = 64, 1000
@@ -75,51 +75,40 @@ def squared_error(model, x: jax.Array, y: jax.Array) -> jax.Array:
 
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     """Train one arm, its seeds side by side, and look at its hidden layer."""
-    arms.check_counts(seeds=config.seeds, updates=config.updates)
-    dataset = data.load(config.data, config.data_dir)
-    splits = arms.splits(dataset, 0, 2000 if config.quick else None)
-    images, _ = splits["train"]
+    check_counts(updates=config.updates)
+    split = load_splits(config)
+    images, _ = split["train"]
     mean = jnp.mean(images, axis=0, keepdims=True)
-    splits = {name: (x - mean, x - mean) for name, (x, _) in splits.items()}
-    per_epoch = len(images) // config.batch_size
-    epochs = max(1, round(config.updates / per_epoch))
-    if config.quick:
-        epochs = min(2, epochs)
+    split = {name: (x - mean, x - mean) for name, (x, _) in split.items()}
+    epochs = max(1, round(config.updates / (len(images) // config.batch_size)))
     hidden = min(32, config.hidden) if config.quick else config.hidden
     sizes = (images.shape[1], hidden, images.shape[1])
-
-    loop = train.make_loop(
+    outcome = train_seeds(
         lambda rngs, hyper: dj.layers.MLP(sizes, rates=(0.0, config.rate), rngs=rngs),
-        lambda hyper: optax.adam(
-            optax.cosine_decay_schedule(config.learning_rate, epochs * per_epoch)
-        ),
+        lambda updates: optax.adam(optax.cosine_decay_schedule(config.learning_rate, updates)),
+        split,
+        seeds=config.seeds,
+        epochs=min(QUICK_EPOCHS, epochs) if config.quick else epochs,
         batch_size=config.batch_size,
         loss=squared_error,
         metrics={"reconstruction": squared_error},
-    )
-    keys = arms.keys_of(config.seeds)
-    state = jax.jit(jax.vmap(loop.init, (0, 0, None)))(keys, {}, splits)
-    state, history = runner.run(
-        loop,
-        state,
-        splits,
-        epochs=epochs,
         evaluate=("test",),
-        evaluate_every=max(1, epochs // 20),
+        evaluations=20,
         checkpoint_dir=checkpoint_dir,
         label=config.row,
     )
+    state, reconstruction = outcome.state, outcome.history["test_reconstruction"]
     first = state.params["linears"][0]
-    activity = jax.vmap(lambda w, b: jax.nn.relu(splits["test"][0][:CASES] @ w + b[None]))(
+    activity = jax.vmap(lambda w, b: jax.nn.relu(split["test"][0][:CASES] @ w + b[None]))(
         first["kernel"][...], first["bias"][...]
     )
     return {
         "final": {
-            "test_reconstruction": history["test_reconstruction"][-1],
+            "test_reconstruction": reconstruction[-1],
             "mean_activity": jnp.mean(activity, axis=(1, 2)),
             "zero_percent": 100 * jnp.mean(activity == 0, axis=(1, 2)),
         },
-        "by_epoch": {"test_reconstruction": history["test_reconstruction"].T},
+        "by_epoch": {"test_reconstruction": reconstruction.T},
         "extra": {
             "updates": int(state.step[0]),
             "epoch_chosen": "last",
@@ -168,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         records = [once.record_of("features_figures7_8", c, run) for c in grid(study)]
         names = list(records[0].final)
         rows = [
-            [r.config["row"], *(record.plus_minus(r.final[n]) for n in names), r.path.name]
+            [r.config["row"], *(stats.plus_minus(r.final[n]) for n in names), r.path.name]
             for r in records
         ]
         print(cli.text_table(["arm", *(n.replace("_", " ") for n in names), "record"], rows))

@@ -30,8 +30,9 @@ from tqdm import tqdm
 
 import dropout_jax as dj
 from dropout_jax import data
-from experiments.harness import arms, cli
-from experiments.records import record
+from experiments.harness import cli
+from experiments.harness.training import check_counts, percent
+from experiments.records import record, stats
 
 CLASSES = 10
 TITLES = {
@@ -56,7 +57,7 @@ class Config(cli.Common):
 
 def run(config: Config) -> dict[str, Any]:
     """Train both, seed by seed: accuracies in percent, seconds an epoch, and their ratio."""
-    arms.check_counts(seeds=config.seeds)
+    check_counts(seeds=config.seeds)
     epochs = 2 if config.quick else config.epochs
     if epochs < 2:
         raise ValueError(f"--epochs is {epochs}; write 2 or more: the first is not timed")
@@ -72,12 +73,10 @@ def run(config: Config) -> dict[str, Any]:
     }
     accuracy = {f"{side}test_accuracy": [] for side in sides}
     seconds = {f"{side}seconds_an_epoch": [] for side in sides}
-    for seed in tqdm(range(config.seeds), unit="seed"):
+    for seed in tqdm(range(config.seeds), unit="seed", disable=None):
         for side, train in sides.items():
             val_accuracy, epoch_seconds = train(seed)
-            # Rounded to what float32 holds.
-            percent = np.round(100 * np.asarray(val_accuracy, np.float64), 4)
-            accuracy[f"{side}test_accuracy"].append(percent.tolist())
+            accuracy[f"{side}test_accuracy"].append(percent(val_accuracy).tolist())
             seconds[f"{side}seconds_an_epoch"].append(float(np.mean(epoch_seconds[1:])))
     final = {name: [values[-1] for values in runs] for name, runs in accuracy.items()}
     ratio = np.divide(seconds["keras_seconds_an_epoch"], seconds["seconds_an_epoch"])
@@ -163,21 +162,20 @@ def import_keras() -> ModuleType:
 def report(r: record.Record) -> str:
     """Both sides, what they differ by, and whether that is within two standard errors."""
     rows = [
-        [title, *(record.plus_minus(r.final[side + name], digits) for side in ("keras_", ""))]
+        [title, *(stats.plus_minus(r.final[side + name], digits) for side in ("keras_", ""))]
         for name, (title, digits) in TITLES.items()
     ]
     ours, theirs = r.final["test_accuracy"], r.final["keras_test_accuracy"]
-    change = record.mean_and_stderr(ours)[0] - record.mean_and_stderr(theirs)[0]
-    stderr = record.difference_stderr(ours, theirs)
+    change = stats.difference(ours, theirs)
     lines = [
         cli.text_table(["", "Keras", "dropout_jax"], rows),
         f"(± standard error of the mean, {len(ours)} seeds)",
-        f"difference of the accuracies: {change:.2f}",
-        f"Keras' seconds over ours: {record.plus_minus(r.final['speed_up'])}",
+        f"difference of the accuracies: {change.signed()} points",
+        f"Keras' seconds over ours: {stats.plus_minus(r.final['speed_up'])}",
     ]
-    if stderr is not None:
-        verdict = "agree" if abs(change) <= 2 * stderr else "DISAGREE"
-        lines[2] += f" ± {stderr:.2f} points; they {verdict} within two standard errors"
+    if change.stderr is not None:
+        verdict = "agree" if abs(change.mean) <= 2 * change.stderr else "DISAGREE"
+        lines[2] += f"; they {verdict} within two standard errors"
     return "\n".join(lines)
 
 

@@ -31,15 +31,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import jax
 import optax
 import tyro
 
 import dropout_jax as dj
-from dropout_jax import data, train
 from dropout_jax._checks import check_rate
-from dropout_jax.train import runner
-from experiments.harness import arms, cli, once
+from experiments.harness import cli, once
+from experiments.harness.comparison import comparison
+from experiments.harness.splits import load_splits
+from experiments.harness.training import epochs_of, train_seeds
 from experiments.records import record
 
 # All values at once: tyro does not pass on what is wrong with one value of a tuple.
@@ -84,30 +84,28 @@ class Config(cli.Common):
 
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     """Train one arm, its seeds side by side in one program."""
-    arms.check_counts(seeds=config.seeds, epochs=config.epochs)
-    dataset = data.load(config.data, config.data_dir)
-    splits = arms.splits(dataset, config.validation, 2000 if config.quick else None)
-    epochs = 2 if config.quick else config.epochs
-    images, labels = splits["train"]
+    split = load_splits(config)
 
     def build(rngs, hyper):
-        sizes = (images.shape[1], *config.hidden, 10)
+        sizes = (split["train"][0].shape[1], *config.hidden, 10)
         return dj.layers.MLP(sizes, rates=config.rates, rngs=rngs)
 
-    def optimizer(hyper):
-        updates = len(images) // config.batch_size * epochs
+    def optimizer(updates):
         decay = optax.cosine_decay_schedule(config.learning_rate, updates)
         sgd = optax.sgd(decay, config.momentum)
         return sgd if config.max_norm is None else optax.chain(sgd, dj.max_norm(config.max_norm))
 
-    loop = train.make_loop(build, optimizer, batch_size=config.batch_size)
-    state = jax.jit(jax.vmap(loop.init, (0, 0, None)))(arms.keys_of(config.seeds), {}, splits)
-    label = "with dropout" if any(config.rates) else "without dropout"
-    state, history = runner.run(
-        loop, state, splits, epochs=epochs, checkpoint_dir=checkpoint_dir, label=label
+    outcome = train_seeds(
+        build,
+        optimizer,
+        split,
+        seeds=config.seeds,
+        epochs=epochs_of(config),
+        batch_size=config.batch_size,
+        checkpoint_dir=checkpoint_dir,
+        label="with dropout" if any(config.rates) else "without dropout",
     )
-    extra = {"updates": int(state.step[0]), "epoch_chosen": "last", "seconds": history.seconds}
-    return {**arms.errors(history), "extra": extra}
+    return outcome.result()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -117,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if config.baseline and any(config.rates):
             configs.insert(0, dataclasses.replace(config, rates=(0.0,) * len(config.rates)))
         records = [once.record_of("mnist", c, run) for c in configs]
-        print(arms.report(records))
+        print(comparison(records))
         print("records:", *(r.path for r in records))
 
 

@@ -50,14 +50,15 @@ class Config(mlp_run.Config):
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     """Train, then average: the errors of each network by the number of its passes."""
     trained = mlp_run.trained(config, checkpoint_dir)
-    (held_out,) = trained.splits.keys() - {"train"}
+    split = trained.outcome.splits
+    (held_out,) = split.keys() - {"train"}
     pool = min(config.pool, 8) if config.quick else config.pool
     passes = [k for k in config.passes if k <= pool]
-    x, y = trained.splits[held_out]
+    x, y = split[held_out]
     by_seed = []
     for seed in range(config.seeds):
         key = dj.site_key(jax.random.key(seed), "passes")
-        samples = dj.predict.mc_samples(key, trained.model(seed), x, samples=pool)
+        samples = dj.predict.mc_samples(key, trained.outcome.model(seed), x, samples=pool)
         draws = jax.random.split(dj.site_key(key, "draws"), len(passes))
         by_seed.append([
             draw_errors(draw, samples, y, k, config.draws)

@@ -23,14 +23,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
 import dropout_jax as dj
-from dropout_jax import data, train
-from dropout_jax.train import runner
-from experiments.harness import arms, cli
+from dropout_jax import data
+from experiments.harness import cli
+from experiments.harness.comparison import comparison
+from experiments.harness.splits import splits
+from experiments.harness.training import check_counts, epochs_of, train_seeds
 from experiments.records import record
 from experiments.report import figures
 
@@ -64,30 +65,27 @@ def run(config: Config) -> dict[str, Any]:
 
 def train_both(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
     """The results without and with dropout: all seeds of both side by side in one program."""
-    arms.check_counts(seeds=config.seeds, epochs=config.epochs, examples=config.examples)
-    epochs = 3 if config.quick else config.epochs
-    splits = arms.splits(data.load_digits(), config.validation)
-    splits["train"] = tuple(array[: config.examples] for array in splits["train"])
-    sizes = (64, *config.hidden, 10)
+    check_counts(examples=config.examples)
+    split = splits(data.load_digits(), config.validation)
+    split["train"] = tuple(array[: config.examples] for array in split["train"])
 
     def build(rngs, hyper):
-        return dj.layers.MLP(sizes, rates=tuple(hyper["rates"]), rngs=rngs)
-
-    def optimizer(hyper):
-        updates = len(splits["train"][0]) // config.batch_size * epochs
-        return optax.adam(optax.cosine_decay_schedule(config.learning_rate, updates))
+        return dj.layers.MLP((64, *config.hidden, 10), rates=tuple(hyper["rates"]), rngs=rngs)
 
     rates = jnp.array([config.input_rate] + [config.rate] * len(config.hidden))
-    hyper = {"rates": jnp.repeat(jnp.stack([0 * rates, rates]), config.seeds, axis=0)}
-    keys = jnp.tile(arms.keys_of(config.seeds), 2)  # both arms start from the same weights
-    loop = train.make_loop(build, optimizer, batch_size=config.batch_size)
-    state = jax.jit(jax.vmap(loop.init, (0, 0, None)))(keys, hyper, splits)
-    state, history = runner.run(
-        loop, state, splits, epochs=epochs, label="without and with dropout"
+    outcome = train_seeds(
+        build,
+        lambda updates: optax.adam(optax.cosine_decay_schedule(config.learning_rate, updates)),
+        split,
+        seeds=config.seeds,
+        # Both arms start from the same weights: an arm's seeds are 0, 1, 2 ...
+        runs={"rates": jnp.repeat(jnp.stack([0 * rates, rates]), config.seeds, axis=0)},
+        epochs=3 if config.quick else epochs_of(config),
+        batch_size=config.batch_size,
+        label="without and with dropout",
     )
-    extra = {"updates": int(state.step[0]), "epoch_chosen": "last"}
     plain, dropped = slice(config.seeds), slice(config.seeds, None)
-    return tuple({**arms.errors(history, part), "extra": extra} for part in (plain, dropped))
+    return outcome.result(plain), outcome.result(dropped)
 
 
 def has_dropout(config: Config) -> bool:
@@ -118,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError("--rate and --input-rate are both 0; that arm is trained in any case")
         plain = dataclasses.replace(config, rate=0.0, input_rate=0.0)
         records = records_of([plain, config])
-        print(arms.report(records))
+        print(comparison(records))
         if not config.validation:
             name = f"learning_curves_quickstart{'_quick' if config.quick else ''}.png"
             picture = config.out / "figures" / name

@@ -33,8 +33,9 @@ import tyro
 
 import dropout_jax as dj
 from dropout_jax import data, train
-from experiments.harness import arms, cli
-from experiments.records import record
+from experiments.harness import cli
+from experiments.harness.training import check_counts, percent, seed_keys
+from experiments.records import record, stats
 
 STANDARD_ERRORS = 2
 
@@ -65,7 +66,7 @@ class Config(cli.Common):
 
 def run(config: Config) -> dict[str, Any]:
     """The errors of every rate on the cases trained on and on those set aside, and the advice."""
-    arms.check_counts(seeds=config.seeds, epochs=config.epochs, batch_size=config.batch_size)
+    check_counts(seeds=config.seeds, epochs=config.epochs, batch_size=config.batch_size)
     if config.seeds < 2:
         raise ValueError("--seeds is 1; write 2 or more: their spread tells rates apart")
     if 0 not in config.rates:
@@ -102,11 +103,11 @@ def run(config: Config) -> dict[str, Any]:
     )
     rates = jnp.repeat(jnp.array(config.rates), config.seeds)
     hyper = {"rate": rates, "input_rate": jnp.where(rates > 0, config.input_rate, 0.0)}
-    keys = jnp.tile(arms.keys_of(config.seeds), len(config.rates))
+    keys = jnp.tile(seed_keys(config.seeds), len(config.rates))
     result = jax.jit(jax.vmap(sweep, (0, 0, None)))(keys, hyper, splits)
     shape = len(config.rates), config.seeds
     errors = {
-        name: np.round(100 * np.asarray(result.metrics[name][:, -1], np.float64), 4).reshape(shape)
+        name: percent(result.metrics[name][:, -1]).reshape(shape)
         for name in ("val_error", "train_error")
     }
     by_rate = {
@@ -156,22 +157,23 @@ def advice(
     """What the errors say, a sentence a line; rates -> one error a seed, 0 among the rates."""
 
     def mean(values):
-        found = record.mean_and_stderr(values)[0]
+        found = stats.mean_and_stderr(values)[0]
         return math.inf if math.isnan(found) else found
 
     def above(values, others):
-        stderr = record.difference_stderr(values, others) or 0.0
-        return mean(values) - mean(others) > STANDARD_ERRORS * stderr
+        return mean(values) - mean(others) > STANDARD_ERRORS * (
+            stats.difference(values, others).stderr or 0.0
+        )
 
     best = min(val, key=lambda rate: mean(val[rate]))
     tied = [f"{rate:g}" for rate in val if rate != best and not above(val[rate], val[best])]
-    lines = [f"use a rate of {best:g}: validation error {record.plus_minus(val[best])} %"]
+    lines = [f"use a rate of {best:g}: validation error {stats.plus_minus(val[best])} %"]
     if tied:
         lines.append(
             f"not told apart from it by {STANDARD_ERRORS} standard errors: {', '.join(tied)}"
         )
     if best and not above(val[0], val[best]):
-        lines.append(f"dropout is not shown to help: without it {record.plus_minus(val[0])} %")
+        lines.append(f"dropout is not shown to help: without it {stats.plus_minus(val[0])} %")
     if not above(val[0], train[0]):
         lines.append(
             "warning: the net does not overfit without dropout either, so that dropout has nothing "
@@ -182,7 +184,7 @@ def advice(
         if mean(train[best]) > mean(val[best]) / 2:
             lines.append(
                 "warning: the net underfits with dropout: training error "
-                f"{record.plus_minus(train[best])} %; train longer"
+                f"{stats.plus_minus(train[best])} %; train longer"
             )
         lines.append(
             f"warning: dropout costs the net capacity; try {wider} units, n / (1 - rate) a layer"
@@ -206,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )  # fmt: skip
             found = record.read(path)
         rows = [
-            [f"{rate:g}", *(record.plus_minus(found.final[f"{name}_{rate:g}"])
+            [f"{rate:g}", *(stats.plus_minus(found.final[f"{name}_{rate:g}"])
                             for name in ("val_error", "train_error"))]
             for rate in config.rates
         ]  # fmt: skip

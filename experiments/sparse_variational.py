@@ -28,10 +28,12 @@ import optax
 import tyro
 from flax import nnx
 
-from dropout_jax import data, layers, train
+from dropout_jax import layers, train
 from dropout_jax.typing import Array
-from experiments.harness import arms, cli, once, seeds
-from experiments.records import record
+from experiments.harness import cli, once
+from experiments.harness.splits import load_splits
+from experiments.harness.training import epochs_of, train_seeds
+from experiments.records import record, stats
 
 
 @dataclass(frozen=True)
@@ -107,24 +109,21 @@ def compression(kept: Mapping[str, float], sizes: Sequence[int]) -> float:
 
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     """Train the network, its seeds side by side."""
-    arms.check_counts(epochs=config.epochs)
     if not 0 <= config.kl_from < config.kl_full:
         raise ValueError(
             f"--kl-from is {config.kl_from:g} and --kl-full {config.kl_full:g}; write the first "
             "smaller than the second, such as 5 and 20."
         )
-    images = data.load(config.data, config.data_dir)
-    splits = arms.splits(images, config.validation, 2000 if config.quick else None)
-    (held_out,) = splits.keys() - {"train"}
-    mean = splits["train"][0].mean(axis=0, keepdims=True)
-    splits = {name: (x - mean, y) for name, (x, y) in splits.items()}
-    epochs = 2 if config.quick else config.epochs
-    examples, inputs = splits["train"][0].shape
+    split, epochs = load_splits(config), epochs_of(config)
+    (held_out,) = split.keys() - {"train"}
+    mean = split["train"][0].mean(axis=0, keepdims=True)
+    split = {name: (x - mean, y) for name, (x, y) in split.items()}
+    examples, inputs = split["train"][0].shape
     sizes = (inputs, *config.hidden, 10)
     layer_names = [f"kept{i}" for i in range(1, len(sizes))]
 
-    def optimizer(hyper):
-        half = examples // config.batch_size * epochs // 2
+    def optimizer(updates):
+        half = updates // 2
         constant = optax.constant_schedule(config.learning_rate)
         fall = optax.linear_schedule(config.learning_rate, 0, half)
         return optax.adam(optax.join_schedules([constant, fall], [half]))
@@ -132,26 +131,24 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     def kept(layer):
         return lambda model, x, y: jnp.mean(model.layers[layer].mask(), dtype=jnp.float32)
 
-    loop = train.make_loop(
+    outcome = train_seeds(
         lambda rngs, hyper: Net(sizes, rngs=rngs),
         optimizer,
+        split,
+        seeds=config.seeds,
+        epochs=epochs,
         batch_size=config.batch_size,
         loss=make_loss(examples, config.batch_size, config.kl_from, config.kl_full),
         metrics={**train.CLASSIFICATION, **{n: kept(i) for i, n in enumerate(layer_names)}},
-    )
-    state, history = seeds.train(
-        loop,
-        config.seeds,
-        splits,
-        epochs=epochs,
         evaluate=(held_out,),
-        evaluate_every=max(1, epochs // 20),
+        evaluations=20,
+        unbatched=True,
         checkpoint_dir=checkpoint_dir,
         label="sparse variational",
     )
-    found = arms.errors(history)
+    history, result = outcome.history, outcome.result()
     shares = {name: history[f"{held_out}_{name}"].T.astype(np.float64) for name in layer_names}
-    by_epoch = found["by_epoch"] | {
+    by_epoch = result["by_epoch"] | {
         f"sparsity{i}": np.round(100 * (1 - shares[name]), 4)
         for i, name in enumerate(layer_names, 1)
     }
@@ -160,20 +157,14 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
         for seed, rows in enumerate([len(history.epochs)] * config.seeds)
     ]
     final = {name: [values[-1] for values in rows] for name, rows in by_epoch.items()}
-    extra = {
-        "updates": int(state.step[0]),
-        "epoch_chosen": "last",
-        "evaluated_at": history.epochs,
-        "seconds": history.seconds,
-    }
-    return {"final": final, "by_epoch": by_epoch, "extra": extra}
+    return result | {"final": final, "by_epoch": by_epoch}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     config = cli.cli(Config, __doc__, argv)
     with cli.user_errors():
         found = once.record_of("sparse_variational", config, run)
-        rows = [[name, record.plus_minus(values)] for name, values in found.final.items()]
+        rows = [[name, stats.plus_minus(values)] for name, values in found.final.items()]
         print(cli.text_table(["at the end", "value"], rows))
         print("record:", found.path)
 

@@ -21,19 +21,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import jax
-import numpy as np
 import optax
 import tyro
 
 import dropout_jax as dj
-from dropout_jax import data, train
 from dropout_jax._checks import check_rate
-from dropout_jax.train import runner
-from experiments.harness import arms, cli, once
+from experiments.harness import cli, once
+from experiments.harness.splits import load_splits
+from experiments.harness.training import epochs_of, train_seeds
 from experiments.nets import thinning
 from experiments.nets.thinning import Method
-from experiments.records import record
+from experiments.records import record, stats
 
 # Chosen by `--study tune` on validation data; flax has that of the same dropout of ours.
 LEARNING_RATES: dict[str, float] = {"none": 0.1, "element": 0.05, "flax": 0.05, "thin": 0.02}
@@ -101,48 +99,37 @@ class Study(cli.Common):
 
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     """Train one method, its seeds side by side in one program."""
-    arms.check_counts(seeds=config.seeds, epochs=config.epochs)
     check_rate(config.rate)
-    images = data.load(config.data, config.data_dir)
-    splits = arms.splits(images, config.validation, 2000 if config.quick else None)
-    (held_out,) = splits.keys() - {"train"}
-    epochs = 2 if config.quick else config.epochs
-    thin = dj.Thin(config.steps, config.block) if config.method == "thin" else None
-    examples, inputs = splits["train"][0].shape
-    per_epoch = examples // config.batch_size
-
+    split, epochs = load_splits(config), epochs_of(config)
+    (held_out,) = split.keys() - {"train"}
+    examples, inputs = split["train"][0].shape
     rates = (config.input_rate, *[config.rate] * len(config.hidden))
 
     def build(rngs, hyper):
         return thinning.network(config.method, (inputs, *config.hidden, 10), rates, rngs)
 
-    def optimizer(hyper):
-        warm_up, whole = per_epoch, per_epoch * epochs
-        decay = optax.warmup_cosine_decay_schedule(0, config.learning_rate, warm_up, whole)
+    def optimizer(updates):
+        decay = optax.warmup_cosine_decay_schedule(
+            0, config.learning_rate, examples // config.batch_size, updates
+        )
         return thinning.optimizer(decay, config.max_norm, len(config.hidden))
 
-    loop = train.make_loop(build, optimizer, batch_size=config.batch_size, thin=thin)
-    state = jax.jit(jax.vmap(loop.init, (0, 0, None)))(arms.keys_of(config.seeds), {}, splits)
-    state, history = runner.run(
-        loop,
-        state,
-        splits,
+    outcome = train_seeds(
+        build,
+        optimizer,
+        split,
+        seeds=config.seeds,
         epochs=epochs,
+        batch_size=config.batch_size,
+        thin=dj.Thin(config.steps, config.block) if config.method == "thin" else None,
         evaluate=(held_out,),
-        evaluate_every=max(1, epochs // 20),
+        evaluations=20,
         checkpoint_dir=checkpoint_dir,
         label=label(config),
     )
-    found = arms.errors(history)
-    last = jax.jit(jax.vmap(loop.evaluate, (0, None)))(state, {"train": splits["train"]})
-    found["final"]["train_error"] = np.round(100 * np.asarray(last["train_error"], np.float64), 4)
-    extra = {
-        "updates": int(state.step[0]),
-        "epoch_chosen": "last",
-        "evaluated_at": history.epochs,
-        "seconds": history.seconds,
-    }
-    return {**found, "extra": extra}
+    result = outcome.result()
+    result["final"]["train_error"] = outcome.train_error()
+    return result
 
 
 def configs(study: Study) -> list[Config]:
@@ -191,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for config in configs(study):
             found = once.record_of("thinned", config, run)
             held_out = "val_error" if config.validation else "test_error"
-            errors = [record.plus_minus(found.final[name]) for name in (held_out, "train_error")]
+            errors = [stats.plus_minus(found.final[name]) for name in (held_out, "train_error")]
             rows.append([label(config), *errors, found.path.name])
             print(f"{label(config)}: {held_out} {errors[0]} %", flush=True)
         print(cli.text_table(["method", "held-out error %", "train error %", "record"], rows))

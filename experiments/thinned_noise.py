@@ -26,12 +26,14 @@ import tyro
 from flax import nnx
 
 import dropout_jax as dj
-from dropout_jax import _nnx, data, train
+from dropout_jax import _nnx, train
 from dropout_jax.train import gather, thin
 from dropout_jax.typing import Array, Key
-from experiments.harness import arms, cli, once
+from experiments.harness import cli, once
+from experiments.harness.splits import load_splits
+from experiments.harness.training import check_counts
 from experiments.nets import thinning
-from experiments.records import record
+from experiments.records import record, stats
 
 ELEMENT = "element"
 INPUT_RATE, RATE = 0.2, 0.5
@@ -65,14 +67,13 @@ class Config(cli.Common):
 
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     """One network a seed. A run is short: it is not saved."""
-    arms.check_counts(seeds=config.seeds, epochs=config.epochs, window=config.window)
+    check_counts(seeds=config.seeds, epochs=config.epochs, window=config.window)
     if config.draws < 2:
         raise ValueError(f"--draws is {config.draws}; a variance takes 2 or more")
     for steps in config.lives:
         if steps < 1 or config.window % steps:
             raise ValueError(f"--lives has {steps}, which does not divide --window {config.window}")
-    images = data.load(config.data, config.data_dir)
-    x, y = arms.splits(images, 0, 2000 if config.quick else None)["train"]
+    x, y = load_splits(config)["train"]
     found: dict[str, list[float]] = {}
     for seed in range(config.seeds):
         for name, value in of_seed(config, x, y, jax.random.key(seed)).items():
@@ -205,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name in (ELEMENT, *map(str, config.lives)):
             noise, signal = (np.asarray(found[f"{part}_{name}"]) for part in ("noise", "signal"))
             ratio = noise / np.asarray(found[f"noise_{ELEMENT}"])
-            rows.append([name, *(record.plus_minus(list(v)) for v in (ratio, noise / signal))])
+            rows.append([name, *(stats.plus_minus(list(v)) for v in (ratio, noise / signal))])
         print(cli.text_table(["life", "noise / element-wise", "noise / signal"], rows))
 
 

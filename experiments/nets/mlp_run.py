@@ -5,24 +5,23 @@ The network reported is that of the last update. The test error is recorded alon
 decides nothing; with `validation` the last training images take the test set's place.
 """
 
-import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import jax
-import numpy as np
+import optax
 from flax import nnx
 
 import dropout_jax as dj
-from dropout_jax import data, losses, schedules, train
+from dropout_jax import losses, schedules
 from dropout_jax._checks import check_rate
-from dropout_jax.train import runner
-from experiments.harness import arms, cli
-from experiments.nets import loops, mlp_parts
+from experiments.harness import cli
+from experiments.harness.splits import load_splits
+from experiments.harness.training import QUICK_EPOCHS, Outcome, check_counts, train_seeds
+from experiments.nets import mlp_parts
 from experiments.records.record import WHERE_SET
 
-QUICK_WIDTH, QUICK_CASES = 32, 2000
+QUICK_WIDTH = 32  # of hidden layers, with --quick
 
 
 @dataclass(frozen=True)
@@ -99,12 +98,9 @@ class Config(cli.Common):
 
 
 class Trained(NamedTuple):
-    """What a run leaves: enough to predict with it, and its result."""
+    """What a run leaves: the networks, and the result to record."""
 
-    loop: train.Loop
-    model: Any
-    """the number of a seed -> its network"""
-    splits: dict[str, train.Split]
+    outcome: Outcome
     result: dict[str, Any]
 
 
@@ -119,54 +115,34 @@ def trained(
     config: Config, checkpoint_dir: Path | None = None, loss: losses.Loss | None = None
 ) -> Trained:
     """Train, and keep the networks; `loss` takes the place of the config's own."""
-    arms.check_counts(seeds=config.seeds, updates=config.updates, batch_size=config.batch_size)
+    check_counts(updates=config.updates, batch_size=config.batch_size)
     check(config)
-    dataset = data.load(config.data, config.data_dir)
-    splits = arms.splits(dataset, config.validation, QUICK_CASES if config.quick else None)
-    (held_out,) = splits.keys() - {"train"}
-    cases = min(config.training_cases or len(splits["train"][0]), len(splits["train"][0]))
+    split = load_splits(config)
+    (held_out,) = split.keys() - {"train"}
+    cases = min(config.training_cases or len(split["train"][0]), len(split["train"][0]))
     per_epoch = cases // config.batch_size
     if not per_epoch:
         raise ValueError(f"{cases} training cases do not fill a batch of {config.batch_size}")
     epochs = max(1, round(config.updates / per_epoch))
-    if config.quick:
-        epochs = min(2, epochs)
-    every = max(1, epochs // config.evaluations)
-    passes = loops.passes_of_a_call(epochs, every, per_epoch)
-    build, loop = loop_of(config, splits["train"][0].shape[1], epochs * per_epoch, loss)
-    loop = loops.in_passes(loop, passes)
-    keys, hyper = arms.keys_of(config.seeds), {}
-    if config.training_cases:
-        hyper = {"rows": jax.vmap(functools.partial(loops.some_rows, splits["train"], cases))(keys)}
-        loop = loops.on_own_rows(loop)
-    state = jax.jit(jax.vmap(loop.init, (0, 0, None)))(keys, hyper, splits)
-    state, history = runner.run(
-        loop,
-        state,
-        splits,
-        epochs=epochs // passes,
+    outcome = train_seeds(
+        lambda rngs, hyper: network(config, split["train"][0].shape[1], rngs),
+        lambda updates: optimizer(config, updates),
+        split,
+        seeds=config.seeds,
+        epochs=min(QUICK_EPOCHS, epochs) if config.quick else epochs,
+        batch_size=config.batch_size,
+        loss=loss or mlp_parts.objective(config.kl_sparsity, config.sparsity_target),
+        thin=dj.Thin(steps=config.life) if config.life else None,
+        training_cases=config.training_cases,
         evaluate=(held_out,),
-        evaluate_every=every // passes,
-        checkpoint_dir=checkpoint_dir,
-        label=config.row + (f", {passes} passes an epoch" if passes > 1 else ""),
+        evaluations=config.evaluations,
         in_turn=config.in_turn,
+        checkpoint_dir=checkpoint_dir,
+        label=config.row,
     )
-    found = arms.errors(history)
-    last = jax.jit(jax.vmap(loop.evaluate, (0, None)))(state, {"train": splits["train"]})
-    found["final"]["train_error"] = np.round(100 * np.asarray(last["train_error"], np.float64), 4)
-    found["extra"] = {
-        "updates": int(state.step[0]),
-        "epoch_chosen": "last",
-        "evaluated_at": history.epochs * passes * per_epoch,
-        "seconds": history.seconds,
-    }
-
-    def model(seed):
-        one = jax.tree.map(lambda leaf: leaf[seed], state)
-        graphdef = train.structure_of(build, one.hyper, None)[0]
-        return nnx.merge(graphdef, one.params, one.rest, copy=True)
-
-    return Trained(loop, model, splits, found)
+    result = outcome.result(evaluated_at=outcome.history.epochs * per_epoch)
+    result["final"]["train_error"] = outcome.train_error()
+    return Trained(outcome, result)
 
 
 def check(config: Config) -> None:
@@ -184,53 +160,41 @@ def check(config: Config) -> None:
         )
 
 
-def loop_of(
-    config: Config, inputs: int, updates: int, loss: losses.Loss | None = None
-) -> tuple[train.Build, train.Loop]:
-    """The network and the loop of a config that makes so many updates."""
+def network(config: Config, inputs: int, rngs: nnx.Rngs) -> dj.layers.MLP:
+    """The network of a config."""
     hidden = [min(n, QUICK_WIDTH) if config.quick else n for n in config.hidden]
-    sizes = (inputs, *hidden, 10)
-
-    def build(rngs, hyper):
-        return mlp_parts.network(
-            sizes,
-            config.rates,
-            activation=config.activation,
-            pieces=config.pieces,
-            noise=config.noise,
-            init_ranges=config.init_ranges,
-            init_deviations=config.init_deviations,
-            products=config.products,
-            rngs=rngs,
-        )
-
-    def optimizer(hyper):
-        momentum = config.momentum
-        if config.momentum_start is not None:
-            ramp = {"linear": schedules.linear_ramp, "exponential": schedules.exponential_ramp}
-            rising = round(config.momentum_share * updates) or config.momentum_updates
-            momentum = ramp[config.momentum_ramp](config.momentum_start, config.momentum, rising)
-        return mlp_parts.optimizer(
-            mlp_parts.decayed(
-                config.learning_rate,
-                config.decay,
-                updates=config.decay_updates or updates,
-                to=config.decay_to,
-                warm_up=config.warm_up,
-            ),
-            momentum,
-            weight_factors=config.weight_factors,
-            max_norm=config.max_norm,
-            l2=config.l2,
-            l1=config.l1,
-            l1_from=round((1 - config.l1_share) * updates),
-        )
-
-    loop = train.make_loop(
-        build,
-        optimizer,
-        batch_size=config.batch_size,
-        loss=loss or mlp_parts.objective(config.kl_sparsity, config.sparsity_target),
-        thin=dj.Thin(steps=config.life) if config.life else None,
+    return mlp_parts.network(
+        (inputs, *hidden, 10),
+        config.rates,
+        activation=config.activation,
+        pieces=config.pieces,
+        noise=config.noise,
+        init_ranges=config.init_ranges,
+        init_deviations=config.init_deviations,
+        products=config.products,
+        rngs=rngs,
     )
-    return build, loop
+
+
+def optimizer(config: Config, updates: int) -> optax.GradientTransformation:
+    """The optimizer of a run of so many updates."""
+    momentum = config.momentum
+    if config.momentum_start is not None:
+        ramp = {"linear": schedules.linear_ramp, "exponential": schedules.exponential_ramp}
+        rising = round(config.momentum_share * updates) or config.momentum_updates
+        momentum = ramp[config.momentum_ramp](config.momentum_start, config.momentum, rising)
+    return mlp_parts.optimizer(
+        mlp_parts.decayed(
+            config.learning_rate,
+            config.decay,
+            updates=config.decay_updates or updates,
+            to=config.decay_to,
+            warm_up=config.warm_up,
+        ),
+        momentum,
+        weight_factors=config.weight_factors,
+        max_norm=config.max_norm,
+        l2=config.l2,
+        l1=config.l1,
+        l1_from=round((1 - config.l1_share) * updates),
+    )

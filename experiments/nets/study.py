@@ -18,7 +18,7 @@ from dropout_jax.train.runner import NonFiniteLossError
 from experiments.harness import cli, once
 from experiments.nets import mlp_parts, mlp_run
 from experiments.nets.mlp_run import Config
-from experiments.records import record, trials
+from experiments.records import record, stats, trials
 
 VALIDATION = 10_000
 MOMENTUM = {"cpu": 0.9, "paper": 0.95}
@@ -226,9 +226,9 @@ def line(found: record.Record) -> list[str]:
     )
     return [
         found.config["row"],
-        record.plus_minus(found.final[held_out]),
+        stats.plus_minus(found.final[held_out]),
         settings,
-        record.plus_minus(found.final["train_error"]),
+        stats.plus_minus(found.final["train_error"]),
         str(found.extra["updates"]),
         found.path.name,
     ]

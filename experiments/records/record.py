@@ -134,34 +134,6 @@ def newest(records: Sequence[Record]) -> list[Record]:
     return [r for r in by_config.values() if not r.config.get("quick", False)]
 
 
-def mean_and_stderr(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean over seeds and its standard error, sd / sqrt(n); None for a single seed.
-
-    A value that is not finite makes both NaN: a diverged seed is never averaged away.
-    """
-    n = len(values)
-    if n == 0:
-        raise ValueError("no values to average; give one number a seed")
-    if not all(map(math.isfinite, values)):
-        return math.nan, math.nan if n > 1 else None
-    mean = math.fsum(values) / n
-    if n == 1:
-        return mean, None
-    return mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n)
-
-
-def difference_stderr(values: Sequence[float], others: Sequence[float]) -> float | None:
-    """Standard error of mean(values) - mean(others), as of two independent sets of runs."""
-    pair = mean_and_stderr(values)[1], mean_and_stderr(others)[1]
-    return None if None in pair else math.hypot(*pair)
-
-
-def plus_minus(values: Sequence[float], digits: int = 2) -> str:
-    """`mean ± standard error` as text; the mean alone for a single seed."""
-    mean, stderr = mean_and_stderr(values)
-    return f"{mean:.{digits}f}" + ("" if stderr is None else f" ± {stderr:.{digits}f}")
-
-
 def recorded_config(config: Any) -> dict[str, Any]:
     """The part of a config that decides the numbers, in JSON's types (tuples become lists)."""
     if dataclasses.is_dataclass(config):

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.records import record
+from experiments.records import record, stats
 from experiments.records.record import Record
 
 # The fields that a trial may vary: a run that differs in another is a trial of another row.
@@ -40,7 +40,7 @@ def best(trials: Sequence[Record]) -> dict[str, Any]:
     """The settings of the trial of the lowest mean validation error."""
 
     def error(trial):
-        mean = record.mean_and_stderr(trial.final["val_error"])[0]
+        mean = stats.mean_and_stderr(trial.final["val_error"])[0]
         return math.inf if math.isnan(mean) else mean
 
     return tuned(min(trials, key=error).config)

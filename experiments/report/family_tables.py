@@ -7,7 +7,7 @@ over seeds.
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.records import literature, record
+from experiments.records import literature, record, stats
 from experiments.records.markdown import NOT_RUN, device, link, markdown
 from experiments.records.record import Record
 
@@ -39,14 +39,14 @@ def family_errors(results: Path) -> str:
     header = ["member", "rate", "validation error % of the rates tried", "test error %",
               "train error %", "× time of dropout's update", "seeds", "device", "run"]  # fmt: skip
     rows = []
-    for r in sorted(tested, key=lambda r: record.mean_and_stderr(r.final["test_error"])[0]):
+    for r in sorted(tested, key=lambda r: stats.mean_and_stderr(r.final["test_error"])[0]):
         tried = [c for c in records if "val_error" in c.final and _choice(c) == _choice(r)]
         tried.sort(key=lambda c: c.config["rate"])
         rows.append([
             r.config["method"], _rate(r),
-            ", ".join(f"{c.config['rate']:g}: {record.plus_minus(c.final['val_error'])}"
+            ", ".join(f"{c.config['rate']:g}: {stats.plus_minus(c.final['val_error'])}"
                       for c in tried) or "–",
-            *(record.plus_minus(r.final[name]) for name in ("test_error", "train_error")),
+            *(stats.plus_minus(r.final[name]) for name in ("test_error", "train_error")),
             f"{r.extra['step_to_dropout']:.2f}", len(r.final["test_error"]), device(r),
             link(r.path),
         ])  # fmt: skip
@@ -62,7 +62,7 @@ def concrete_synthetic(results: Path) -> str:
         [
             r.config["examples"],
             *(
-                f"{record.plus_minus(r.final[name], 3 if name.startswith('rate') else 2)}"
+                f"{stats.plus_minus(r.final[name], 3 if name.startswith('rate') else 2)}"
                 f" ({_published('concrete/' + str(r.config['examples']), name)})"
                 for name in CONCRETE
             ),
@@ -84,7 +84,7 @@ def sparse_variational(results: Path) -> str:
     published = [f"{_published('molchanov2017/lenet300100', row)}" for row, *_ in SPARSE.values()]
     rows = [["published", *published, "–", "–", f"{literature.MOLCHANOV}"]]
     for r in records:
-        found = (record.plus_minus(r.final[name], d) for name, (*_, d) in SPARSE.items())
+        found = (stats.plus_minus(r.final[name], d) for name, (*_, d) in SPARSE.items())
         net = "-".join(map(str, r.config["hidden"]))
         rows.append([f"{net}, {r.config['epochs']} epochs", *found, len(r.final["test_error"]),
                      device(r), link(r.path)])  # fmt: skip
@@ -95,8 +95,8 @@ def sparse_variational(results: Path) -> str:
 def sparse_trials(records: Sequence[Record]) -> list[str]:
     """How the number of epochs was chosen, where it was."""
     trials = [
-        f"{r.config['epochs']} epochs {record.plus_minus(r.final['val_error'])} % at "
-        f"{record.plus_minus(r.final['compression'], 1)} times fewer weights ({link(r.path)})"
+        f"{r.config['epochs']} epochs {stats.plus_minus(r.final['val_error'])} % at "
+        f"{stats.plus_minus(r.final['compression'], 1)} times fewer weights ({link(r.path)})"
         for r in sorted(records, key=lambda r: r.config["epochs"])
         if "val_error" in r.final
     ]
@@ -125,7 +125,7 @@ def convnet(results: Path) -> str:
         rows.append([
             maps if maps == "none" else f"{maps} {r.config['maps_rate']:g}",
             f"{r.config['dense_rate']:g}" if r.config["dense_rate"] else "none",
-            *(record.plus_minus(r.final[name]) for name in ("test_error", "train_error")),
+            *(stats.plus_minus(r.final[name]) for name in ("test_error", "train_error")),
             _change(r, none[0]) if none and _dropped(r) else "–",
             f"{r.config['examples']} ({r.config['epochs']})",
             len(r.final["test_error"]), device(r), link(r.path),
@@ -146,7 +146,7 @@ def _rate(r: Record) -> str:
     """The rate chosen; the mean over seeds of each layer's where it was learned."""
     learned: Sequence[Sequence[float]] = r.extra.get("learned_rates", ())
     if learned:
-        means = (record.mean_and_stderr(layer)[0] for layer in zip(*learned, strict=True))
+        means = (stats.mean_and_stderr(layer)[0] for layer in zip(*learned, strict=True))
         return f"learned: {', '.join(f'{mean:.3f}' for mean in means)}"
     return f"{r.config['rate']:g}" if r.config["rate"] else "–"
 
@@ -161,10 +161,7 @@ def _dropped(r: Record) -> bool:
 
 def _change(r: Record, none: Record) -> str:
     """The difference of the mean test errors, with its standard error."""
-    ours, theirs = r.final["test_error"], none.final["test_error"]
-    change = record.mean_and_stderr(ours)[0] - record.mean_and_stderr(theirs)[0]
-    stderr = record.difference_stderr(ours, theirs)
-    return f"{change:+.2f}" + ("" if stderr is None else f" ± {stderr:.2f}")
+    return stats.difference(r.final["test_error"], none.final["test_error"]).signed()
 
 
 def _published(prefix: str, row: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure  # without pyplot: it needs no screen and keeps nothing
 
-from experiments.records import record
+from experiments.records import record, stats
 from experiments.records.config import dropout_rates
 from experiments.report import tables
 
@@ -29,7 +29,7 @@ def learning_curves(records: list[record.Record], path: Path) -> None:
         for i, r in enumerate(panel):
             draw(axis, r, f"C{i}")
         # The first epochs would flatten what matters; 0 is a possible training error, so no log.
-        errors = [record.mean_and_stderr(r.final["test_error"])[0] for r in panel]
+        errors = [stats.mean_and_stderr(r.final["test_error"])[0] for r in panel]
         top = 2.5 * max(filter(math.isfinite, errors), default=0)
         seeds = len(next(iter(panel[0].final.values())))
         axis.set_title(f"{tables.network(panel[0])}, {seeds} seeds (band: ± 1 s.e.)")
@@ -55,7 +55,7 @@ def draw(axis, r: record.Record, colour: str) -> None:
     dropout = f"dropout {rates}" if rates else "no dropout"
     for metric, style in METRICS.items():
         by_epoch = zip(*r.by_epoch[metric], strict=True)  # one tuple of seeds an epoch
-        mean, stderr = zip(*map(record.mean_and_stderr, by_epoch), strict=True)
+        mean, stderr = zip(*map(stats.mean_and_stderr, by_epoch), strict=True)
         epochs = range(1, len(mean) + 1)
         label = f"{metric.removesuffix('_error')}, {dropout}"
         axis.plot(epochs, mean, style, color=colour, label=label)

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.records import literature, record
+from experiments.records import literature, stats
 from experiments.records.record import Record
 from experiments.report.figures import save
 from experiments.report.paper_rows import how, reported, updates
@@ -28,7 +28,7 @@ GREY = {"color": "0.45", "fmt": "s:", "ms": 3, "lw": 0.8, "capsize": 2, "zorder"
 def figure_4(records: Sequence[Record], figure: Figure) -> None:
     """The test error by updates, a panel a width; in grey the range of the paper's six nets."""
     last = max(r.extra["updates"] for r in records)
-    ends = [record.mean_and_stderr(r.final["test_error"])[0] for r in records]
+    ends = [stats.mean_and_stderr(r.final["test_error"])[0] for r in records]
     widths = sorted({r.config["hidden"][0] for r in records})
     axes = figure.subplots(1, len(widths), sharey=True, squeeze=False)[0]
     for axis, width in zip(axes, widths, strict=True):
@@ -89,7 +89,7 @@ def figure_9(records: Sequence[Record], figure: Figure) -> None:
             for metric, style in (("test_error", "o-"), ("train_error", "o--")):
                 bars(axis, group, "rate", metric, style, f"{metric.split('_')[0]}, {label}")
             for r in group:
-                error = record.mean_and_stderr(r.final["test_error"])[0]
+                error = stats.mean_and_stderr(r.final["test_error"])[0]
                 if error > TOP:
                     at = (r.config["rate"], TOP)
                     axis.annotate(f"{error:.0f} %", at, ha="center", va="top", fontsize="small")
@@ -139,8 +139,8 @@ def figure_11(records: Sequence[Record], figure: Figure) -> None:
     for i, (label, group) in enumerate(by_budget(records)):
         for r in group:
             passes = sorted(map(int, r.extra["sd_over_draws"]))
-            mean = [record.mean_and_stderr(r.final[f"mc_error_{k}"])[0] for k in passes]
-            sds = [record.mean_and_stderr(r.extra["sd_over_draws"][str(k)])[0] for k in passes]
+            mean = [stats.mean_and_stderr(r.final[f"mc_error_{k}"])[0] for k in passes]
+            sds = [stats.mean_and_stderr(r.extra["sd_over_draws"][str(k)])[0] for k in passes]
             axis.errorbar(passes, mean, sds, fmt="o-", ms=3, color=f"C{i}", capsize=2,
                           label=f"Monte Carlo, {label}")  # fmt: skip
             scaled, stderr = mean_and_bars([r.final["test_error"]])
@@ -169,7 +169,7 @@ def published(axis: Axes, curve: str, label: str, marker: str = "s") -> None:
 
 def mean_and_bars(values: Iterable[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
     """Means over seeds and their standard errors; 0 for a single seed, which has no bar."""
-    pairs = [record.mean_and_stderr(v) for v in values]
+    pairs = [stats.mean_and_stderr(v) for v in values]
     return np.array([m for m, _ in pairs]), np.array([s or 0 for _, s in pairs])
 
 

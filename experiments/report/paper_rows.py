@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from experiments.records import literature, record, trials
+from experiments.records import literature, record, stats, trials
 from experiments.records.markdown import NOT_RUN, device, link, markdown
 from experiments.records.record import Record
 
@@ -63,9 +63,9 @@ def line(r: Record, number: Number | None, every: Sequence[Record]) -> list[obje
         r.experiment == "pylearn2_recipe" and r.config["budget"] == "cpu"
     )
     return [
-        r.config["row"], beside(r, number), record.plus_minus(r.final["test_error"]),
+        r.config["row"], beside(r, number), stats.plus_minus(r.final["test_error"]),
         difference(r.final["test_error"], number) if as_published else "–",
-        record.plus_minus(r.final["train_error"]), network(r), updates(r), r.config["budget"],
+        stats.plus_minus(r.final["train_error"]), network(r), updates(r), r.config["budget"],
         len(r.final["test_error"]), f"{settings(r)}; {selection(r, every)}", device(r),
         link(r.path),
     ]  # fmt: skip
@@ -122,7 +122,7 @@ def beside(r: Record, number: Number | None) -> str:
 
 def difference(ours: Sequence[float], number: Number | None) -> str:
     """Ours less the published, and how many standard errors that is."""
-    mean, stderr = record.mean_and_stderr(ours)
+    mean, stderr = stats.mean_and_stderr(ours)
     if number is None or not math.isfinite(mean):
         return "–"
     less = mean - number[0]
@@ -146,16 +146,14 @@ def separations(records: Iterable[Record]) -> list[str]:
         if not other:
             continue
         with_, without = r.final["test_error"], other.final["test_error"]
-        change = record.mean_and_stderr(with_)[0] - record.mean_and_stderr(without)[0]
-        stderr = record.difference_stderr(with_, without)
+        change = stats.difference(with_, without)
         if r.config["training_cases"] and len(with_) == len(without):
-            stderr = record.mean_and_stderr([a - b for a, b in zip(with_, without, strict=True)])[1]
-        if not math.isfinite(change):
+            change = stats.difference(with_, without, paired=True)
+        if not math.isfinite(change.mean):
             continue
-        of = f" ± {stderr:.2f} ({abs(change) / stderr:.1f} standard errors)" if stderr else ""
         sentences.append(
             f"{row.replace(arm, '', 1).strip('_')}, {updates(r)} updates: with {ARMS[arm][1]} the "
-            f"test error is {abs(change):.2f}{of} points {'lower' if change < 0 else 'higher'}."
+            f"test error is {change.sentence()}."
         )
     return ["  \n".join(sentences)] if sentences else []
 

@@ -6,7 +6,7 @@ Functions from the folder of results to markdown. Standard library only, as in `
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments.records import literature, record
+from experiments.records import literature, stats
 from experiments.records.markdown import NOT_RUN, device, link, markdown
 from experiments.records.record import Record
 from experiments.report.paper_rows import how, network, published, reported, table, text, updates
@@ -50,7 +50,7 @@ def in_short(results: Path) -> str:
                 theirs = literature.PUBLISHED[name].updates
                 share = f" ({r.extra['updates'] / theirs:.1%})" if theirs else ""
                 made = ", ".join([f"{updates(r)}{share}", *how(r)])
-                ours = record.plus_minus(r.final["test_error"])
+                ours = stats.plus_minus(r.final["test_error"])
                 lines.append([where, row, text(published(name)), ours, made,
                               len(r.final["test_error"]), link(r.path)])  # fmt: skip
             elif name:
@@ -132,14 +132,13 @@ def as_in_deepnet(records: Sequence[Record]) -> list[str]:
         standard = longest.get(f"standard_{cases}")
         if not row.startswith("deepnet") or "dropout" not in row or standard is None:
             continue
-        pairs = zip(r.final["test_error"], standard.final["test_error"], strict=False)
-        more = [a - b for a, b in pairs]
-        mean, stderr = record.mean_and_stderr(more)
-        spread = f" ± {stderr:.2f}" if stderr else ""
+        ours, theirs = r.final["test_error"], standard.final["test_error"]
+        draws = min(len(ours), len(theirs))
+        change = stats.difference(ours[:draws], theirs[:draws], paired=True)
         sentences.append(
-            f"{', '.join([row, network(r), *how(r)])}, {updates(r)} updates: {abs(mean):.2f}"
-            f"{spread} points {'lower' if mean < 0 else 'higher'} than {standard.config['row']} "
-            f"({network(standard)}, {updates(standard)} updates), over {len(more)} draws of both."
+            f"{', '.join([row, network(r), *how(r)])}, {updates(r)} updates: {change.points()} "
+            f"than {standard.config['row']} ({network(standard)}, {updates(standard)} updates), "
+            f"over {draws} draws of both."
         )
     return ["  \n".join(sentences)] if sentences else []
 
@@ -161,13 +160,13 @@ def monte_carlo_figure11(results: Path) -> str:
     parts = []
     for r in reported(results, "monte_carlo_figure11"):
         rows = [["weight scaling", f"{scaling.value:.3f}", "–",
-                 record.plus_minus(r.final["test_error"], 3), "–"]]  # fmt: skip
+                 stats.plus_minus(r.final["test_error"], 3), "–"]]  # fmt: skip
         for k, sds in r.extra["sd_over_draws"].items():
             theirs = curve.get(int(k))
             rows.append([
                 f"k = {k}", *([f"{theirs[0]:.3f}", f"{theirs[1]:.3f}"] if theirs else "––"),
-                record.plus_minus(r.final[f"mc_error_{k}"], 3),
-                f"{record.mean_and_stderr(sds)[0]:.3f}",
+                stats.plus_minus(r.final[f"mc_error_{k}"], 3),
+                f"{stats.mean_and_stderr(sds)[0]:.3f}",
             ])  # fmt: skip
         header = ["passes", "published %", "sd over draws", "ours %", "sd over draws"]
         about = f"{network(r)}, {updates(r)} updates, {len(r.final['test_error'])} seeds"
@@ -191,7 +190,7 @@ def features_figures7_8(results: Path) -> str:
             rows.append([row, theirs, "not run", *["–"] * 6])
         for r in found:
             rows.append([
-                row, theirs, *(record.plus_minus(r.final[name]) for name in names),
+                row, theirs, *(stats.plus_minus(r.final[name]) for name in names),
                 updates(r), r.config["seeds"], device(r), link(r.path),
             ])  # fmt: skip
     header = ["arm", "mean activity, published", "ours", "activities that are 0, %",

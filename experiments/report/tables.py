@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments.records import literature, record
+from experiments.records import literature, record, stats
 from experiments.records.config import dropout_rates, is_rate
 from experiments.records.markdown import NOT_RUN, device, link, markdown
 from experiments.records.record import Record
@@ -49,7 +49,7 @@ def errors(results: Path, experiment: str, more_header: list[str], more: Callabl
         gap = [a - b for a, b in zip(test, train, strict=True)]
         rows.append([
             network(r), ", ".join(f"{k} {v:g}" for k, v in dropout_rates(r).items()) or "none",
-            *map(record.plus_minus, (test, train, gap)), len(test), epochs(r), *more(r),
+            *map(stats.plus_minus, (test, train, gap)), len(test), epochs(r), *more(r),
             device(r), link(r.path),
         ])  # fmt: skip
     return "\n\n".join([markdown(header, rows), *comparisons(records)])
@@ -66,13 +66,10 @@ def comparisons(records: Sequence[Record]) -> list[str]:
                 and alike(plain) == alike(dropped)
             ):
                 without, with_ = plain.final["test_error"], dropped.final["test_error"]
-                change = record.mean_and_stderr(with_)[0] - record.mean_and_stderr(without)[0]
-                stderr = record.difference_stderr(without, with_)
-                spread = "" if stderr is None else f" ± {stderr:.2f}"
+                change = stats.difference(with_, without)
                 sentences.append(
                     f"{network(plain)}: with dropout ({link(dropped.path)}) the test error is "
-                    f"{abs(change):.2f}{spread} points {'lower' if change < 0 else 'higher'} than "
-                    f"without ({link(plain.path)})."
+                    f"{change.points()} than without ({link(plain.path)})."
                 )
     return sentences
 
@@ -172,10 +169,10 @@ def epochs(r: Record) -> str:
 
 def shown(values: Sequence[float]) -> str:
     """Mean ± standard error, with two significant digits of the latter."""
-    mean, stderr = record.mean_and_stderr(values)
+    mean, stderr = stats.mean_and_stderr(values)
     if not stderr or not math.isfinite(stderr):
         return f"{mean:.4g}"
-    return record.plus_minus(values, digits=max(0, 1 - math.floor(math.log10(stderr))))
+    return stats.plus_minus(values, digits=max(0, 1 - math.floor(math.log10(stderr))))
 
 
 TABLES: dict[str, Callable[[Path], str]] = {

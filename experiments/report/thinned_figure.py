@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from experiments.records import record
+from experiments.records import stats
 from experiments.report import figures, thinned_tables
 
 
@@ -24,7 +24,7 @@ def draw(results: Path, path: Path) -> None:
     for i, r in enumerate(runs):
         epochs = r.extra["evaluated_at"]
         by_epoch = zip(*r.by_epoch["test_error"], strict=True)
-        mean, stderr = zip(*map(record.mean_and_stderr, by_epoch), strict=True)
+        mean, stderr = zip(*map(stats.mean_and_stderr, by_epoch), strict=True)
         share = times.get(thinned_tables.key(r))
         clocks = [(axes[0], epochs)]
         if share is not None:
@@ -36,7 +36,7 @@ def draw(results: Path, path: Path) -> None:
                 low = [m - s for m, s in zip(mean, stderr, strict=True)]
                 high = [m + s for m, s in zip(mean, stderr, strict=True)]
                 axis.fill_between(clock, low, high, color=f"C{i}", alpha=0.3, lw=0)
-    last = [record.mean_and_stderr(r.final["test_error"])[0] for r in runs]
+    last = [stats.mean_and_stderr(r.final["test_error"])[0] for r in runs]
     axes[0].set(xlabel="epoch", ylabel="test error % (band: ± 1 s.e.)", ylim=(0.9, 2.2 * max(last)))
     axes[1].set(xlabel="time, in runs without dropout")
     axes[0].legend(frameon=False)

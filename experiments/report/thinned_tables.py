@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.records import record
+from experiments.records import record, stats
 from experiments.records.markdown import NOT_RUN, folded, link, markdown
 from experiments.records.record import Record
 
@@ -67,7 +67,7 @@ def errors(records: Sequence[Record], times: dict[str, float]) -> str:
         share = times.get(key(r))
         rows.append([
             name(r), f"{r.config['learning_rate']:g}", f"{r.config['max_norm']:g}",
-            *map(record.plus_minus, (test, train, gap)),
+            *map(stats.plus_minus, (test, train, gap)),
             f"{r.config['epochs']} ({r.extra['updates']})",
             "–" if share is None else f"{share:.2f}",
             len(test), link(r.path),
@@ -81,19 +81,16 @@ def catch_up(records: Sequence[Record], times: dict[str, float]) -> str:
     if not element or LIBRARY[ELEMENT] not in times:
         return ""
     (aim, _), epochs = (
-        record.mean_and_stderr(element[0].final["test_error"]),
+        stats.mean_and_stderr(element[0].final["test_error"]),
         element[0].config["epochs"],
     )
     sentences = []
     for r in records:
         if r is element[0] or key(r) not in times:
             continue
-        change = record.mean_and_stderr(r.final["test_error"])[0] - aim
-        stderr = record.difference_stderr(r.final["test_error"], element[0].final["test_error"])
-        spread = "" if stderr is None else f" ± {stderr:.2f}"
+        change = stats.difference(r.final["test_error"], element[0].final["test_error"])
         text = (
-            f"{name(r)}: last test error {abs(change):.2f}{spread} points "
-            f"{'below' if change < 0 else 'above'} element-wise dropout's"
+            f"{name(r)}: last test error {change.points('below', 'above')} element-wise dropout's"
         )
         first, its_own = (
             next((epoch for epoch, error in curve(x) if error <= round(aim, 9)), None)
@@ -124,8 +121,8 @@ def noise(results: Path) -> str:
             to_signal = zip(values, r.final[f"signal_{life}"], strict=True)
             rows.append([
                 NAMES.get(life, f"thinned, {life} updates a life, blocks of {r.config['block']}"),
-                record.plus_minus([a / b for a, b in pairs], 1),
-                record.plus_minus([a / b for a, b in to_signal], 3),
+                stats.plus_minus([a / b for a, b in pairs], 1),
+                stats.plus_minus([a / b for a, b in to_signal], 3),
                 len(values), link(r.path),
             ])  # fmt: skip
         header = ["method", "noise / element-wise noise", "noise / signal", "seeds", "run"]
@@ -145,7 +142,7 @@ def settings(records: Sequence[Record]) -> str:
               "validation error %", "run"]  # fmt: skip
     rows = [
         [name(r), f"{r.config['learning_rate']:g}", f"{r.config['max_norm']:g}",
-         r.config["epochs"], record.plus_minus(r.final["val_error"]), link(r.path)]
+         r.config["epochs"], stats.plus_minus(r.final["val_error"]), link(r.path)]
         for r in sorted(records, key=lambda r: (r.config["epochs"], order(r)))
     ]  # fmt: skip
     return folded("How learning rates and max-norms were chosen", markdown(header, rows))
@@ -155,7 +152,7 @@ def curve(r: Record, metric: str = "test_error") -> list[tuple[int, float]]:
     """(epoch, mean over seeds) at each evaluation."""
     by_epoch = zip(*r.by_epoch[metric], strict=True)
     # Errors are counts over 10 000 or so: what a float adds is not an error.
-    means = [round(record.mean_and_stderr(values)[0], 9) for values in by_epoch]
+    means = [round(stats.mean_and_stderr(values)[0], 9) for values in by_epoch]
     return list(zip(r.extra["evaluated_at"], means, strict=True))
 
 

@@ -13,7 +13,6 @@ from helpers.small_data import images
 
 from dropout_jax import data, layers, train
 from experiments import concrete_synthetic, convnet, family, rerun, sparse_variational
-from experiments.harness import seeds
 from experiments.nets import members
 from experiments.records import record
 
@@ -190,22 +189,6 @@ def test_repetitions_have_data_of_their_own():
     slope, intercept = np.polyfit(x[:, 0], y[:, 0], 1)
     bound = 6.2 / math.sqrt(len(x))  # a false alarm in 1e9
     assert abs(slope - 2) < bound and abs(intercept - 8) < bound
-
-
-@pytest.mark.slow
-def test_one_seed_is_the_first_of_many():
-    x, y = jnp.eye(8), jnp.arange(8) % 2
-    loop = train.make_loop(
-        lambda rngs, hyper: layers.MLP((8, 16, 2), rates=0.5, rngs=rngs),
-        lambda hyper: family.optax.sgd(0.1),
-        batch_size=4,
-    )
-    runs = [seeds.train(loop, n, {"train": (x, y)}, epochs=2, progress=False) for n in (1, 2)]
-    for _, history in runs:
-        assert history["loss"].shape[0] == 2
-    one, two = (np.asarray(state.params["linears"][0]["kernel"][...]) for state, _ in runs)
-    assert one.shape == (1, 8, 16) and two.shape == (2, 8, 16)
-    np.testing.assert_allclose(one[0], two[0], atol=1e-6)
 
 
 QUICK = {

@@ -53,8 +53,7 @@ def test_a_run_that_cannot_be_thinned_says_so_before_any_is_made(tmp_path, monke
 def test_momentum_rises_over_a_share_of_the_run_or_so_many_updates(monkeypatch, fields, at_40):
     seen = []
     monkeypatch.setattr(mlp_parts, "optimizer", lambda rate, momentum, **_: seen.append(momentum))
-    monkeypatch.setattr(mlp_run.train, "make_loop", lambda build, optimizer, **_: optimizer({}))
-    mlp_run.loop_of(mlp_run.Config(momentum=0.99, momentum_start=0.5, **fields), 4, 400)
+    mlp_run.optimizer(mlp_run.Config(momentum=0.99, momentum_start=0.5, **fields), 400)
     assert seen[0](40) == pytest.approx(at_40) and seen[0](0) == pytest.approx(0.5)
 
 
@@ -80,17 +79,14 @@ def test_how_a_run_is_asked_for_is_how_it_is_made(small_images, tmp_path, capsys
     assert stop.value.code == 0
 
 
-def test_the_network_of_a_config_rounds_and_thins_as_it_says(monkeypatch):
+def test_the_network_of_a_config_rounds_as_it_says():
     def text(**fields):
-        config = mlp_run.Config(hidden=(32, 32), batch_size=4, **fields)
-        _, loop = mlp_run.loop_of(config, 8, 2)
-        data = {"train": (jnp.ones((8, 8)), jnp.zeros(8, int))}
-        state = jax.eval_shape(loop.init, jax.random.key(0), {}, data)
-        return str(jax.make_jaxpr(loop.epoch)(state, data))
+        config = mlp_run.Config(hidden=(32, 32), **fields)
+        model = mlp_run.network(config, 8, nnx.Rngs(0))
+        return str(jax.make_jaxpr(lambda x: model(x, deterministic=True))(jnp.ones((4, 8))))
 
-    assert "bf16[32,32]" not in text() and "f32[16,16]" not in text()
+    assert "bf16[32,32]" not in text()
     assert "bf16[32,32]" in text(products="bfloat16")
-    assert "f32[16,16]" in text(life=2)
 
 
 def test_how_a_run_was_made_is_in_its_record_where_it_is_not_the_usual_way():

@@ -226,33 +226,6 @@ def test_a_file_that_is_no_record_is_named(tmp_path, text):
         record.read(path)
 
 
-def test_mean_and_standard_error_by_hand():
-    mean, stderr = record.mean_and_stderr([1.0, 2.0, 3.0, 6.0])
-    assert mean == 3.0
-    assert math.isclose(stderr, math.sqrt((4 + 1 + 0 + 9) / 3 / 4))
-    assert record.mean_and_stderr([5.0]) == (5.0, None)
-    with pytest.raises(ValueError, match="one number a seed"):
-        record.mean_and_stderr([])
-
-
-def test_a_diverged_seed_is_not_averaged_away():
-    for bad in (math.nan, math.inf):
-        assert all(map(math.isnan, record.mean_and_stderr([1.0, bad])))
-    assert record.plus_minus([1.0, math.nan]) == "nan ± nan"
-
-
-def test_the_difference_adds_variances():
-    a, b = [1.0, 2.0, 3.0], [5.0, 9.0]
-    expected = math.hypot(record.mean_and_stderr(a)[1], record.mean_and_stderr(b)[1])
-    assert record.difference_stderr(a, b) == expected
-    assert record.difference_stderr(a, [1.0]) is None
-
-
-def test_plus_minus_is_what_a_table_shows():
-    assert record.plus_minus([1.0, 1.1]) == "1.05 ± 0.05"
-    assert record.plus_minus([1.25], digits=1) == "1.2"
-
-
 def test_reading_imports_no_jax():
     modules = "experiments.records.record, experiments.records.literature"
     code = f"import sys, {modules}; sys.exit('jax' in sys.modules)"
