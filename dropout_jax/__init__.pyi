@@ -55,6 +55,7 @@ from .predict.sampling import geometric_mean_predict as geometric_mean_predict
 from .predict.sampling import mc_predict as mc_predict
 from .predict.sampling import predict_scaled as predict_scaled
 from .train import checkpoint as checkpoint
+from .train.batch_norm import recalibrate as recalibrate
 from .train.fit import evaluate as evaluate
 from .train.fit import fit as fit
 from .train.runner import History as History

@@ -7,6 +7,8 @@ from . import metrics as metrics
 from . import runner as runner
 from . import save as save
 from . import thin as thin
+from .batch_norm import recalibrate as recalibrate
+from .batch_norm import recalibrate_batch_stats as recalibrate_batch_stats
 from .loop import Build as Build
 from .loop import Data as Data
 from .loop import Loop as Loop
