@@ -21,7 +21,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.records import literature, record
+from experiments.records import literature, record, stats
 from experiments.records.record import Record
 
 PICKED = {"lowest": min, "highest": max}
@@ -48,7 +48,7 @@ def value(marker: str, results: Path = record.RESULTS) -> str:
             case [run, "minutes" | "seconds" | "updates" as what]:
                 return amount(_read(results, run), what, digits)
             case [run, metric]:
-                return record.plus_minus(_metric(_read(results, run), metric), _or(digits, 2))
+                return stats.plus_minus(_metric(_read(results, run), metric), _or(digits, 2))
             case [run, metric, "lowest" | "highest" | "mean" as which]:
                 pick = PICKED.get(which, lambda values: math.fsum(values) / len(values))
                 return f"{pick(_metric(_read(results, run), metric)):.{_or(digits, 2)}f}"
@@ -78,12 +78,12 @@ def compared(
     sign: str, higher: Sequence[float], lower: Sequence[float], *, in_errors: bool, digits
 ) -> str:
     """Difference or ratio of the means of two runs."""
-    a, b = (record.mean_and_stderr(values)[0] for values in (higher, lower))
+    a, b = (stats.mean_and_stderr(values)[0] for values in (higher, lower))
     if sign == "/":
         return f"{a / b:.{_or(digits, 1)}f}"
     if a < b:
         raise ValueError(f"a difference is negative, {a - b:.3f}: turn the sentence round")
-    stderr = record.difference_stderr(higher, lower)
+    stderr = stats.difference(higher, lower).stderr
     if in_errors:
         return f"{(a - b) / stderr:.{_or(digits, 1)}f}"
     shown = f"{a - b:.{_or(digits, 2)}f}"
