@@ -1,11 +1,16 @@
+from . import archive as archive
 from . import checkpoint as checkpoint
 from . import fingerprint as fingerprint
 from . import fit as fit
 from . import gather as gather
+from . import lock as lock
 from . import loop as loop
 from . import metrics as metrics
+from . import pieces as pieces
+from . import processes as processes
 from . import runner as runner
 from . import save as save
+from . import saver as saver
 from . import thin as thin
 from .batch_norm import recalibrate as recalibrate
 from .batch_norm import recalibrate_batch_stats as recalibrate_batch_stats

@@ -1,111 +1,300 @@
-"""Save and resume a run with orbax: complete checkpoints only, bitwise the same afterwards."""
+"""Save and restore checkpoints: the last complete one is found, bitwise, whatever happened since.
 
-import logging
+A checkpoint is one file, `checkpoint-12.npz`, or one file for each process of several. The layout
+is NumPy's, and not a library's of its own: a file is complete or absent by one rename, each array
+has a checksum, and any number of devices or processes reads what another number wrote.
+"""
+
+import contextlib
+import re
 import tempfile
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
+from dropout_jax.train import archive, pieces, processes
+from dropout_jax.train.lock import FileLock
 from dropout_jax.typing import Array
 
+FORMAT = 2  # 1 was Orbax's
 KEPT = 2
+NAME = re.compile(r"checkpoint-(\d+)(?:\.(\d+)-of-(\d+))?\.npz")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that does not belong to the run that asks for it."""
+    """A checkpoint that cannot be written or read, or that is not of the run that asks for it."""
 
 
-def open_folder(folder: str | Path, *, read_only: bool = False) -> ocp.CheckpointManager:
-    """A manager of the checkpoints in `folder`, made if need be; close it, or use it in `with`.
+class Folder:
+    """The checkpoints in one folder: `open_folder` makes it; close it, or use it in `with`."""
 
-    A checkpoint is written beside the others and renamed when it is complete, so that a process
-    killed at any moment leaves the last complete one.
+    def __init__(self, path: Path, lock: FileLock | None):
+        self.path = path
+        self.damaged = set()  # the first files of checkpoints that could not be read
+        self._lock = lock
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self) -> None:
+        """Let others write here."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def saved(self) -> list[tuple[int, list[Path]]]:
+        """The step and the files of each checkpoint, the latest first; some may be damaged."""
+        found = {}
+        for path in self.path.iterdir():
+            if match := NAME.fullmatch(path.name):
+                step, _, files = (int(part or 1) for part in match.groups())
+                found[step, files] = [self.file(step, i, files) for i in range(files)]
+        return [(step, paths) for (step, _), paths in sorted(found.items(), reverse=True)]
+
+    def file(self, step: int, process: int, processes: int) -> Path:
+        """Where a process writes its part of a checkpoint."""
+        part = "" if processes == 1 else f".{process}-of-{processes}"
+        return self.path / f"checkpoint-{step}{part}.npz"
+
+
+def open_folder(folder: str | Path, *, read_only: bool = False, wait: float = 0.0) -> Folder:
+    """The checkpoints in `folder`, which is made if need be; nobody else can write there meanwhile.
+
+    Args:
+      folder: one that all processes can read and write.
+      read_only: to read what is there, while others may write.
+      wait: seconds to wait for another process that writes there.
+
+    Raises:
+      CheckpointError: the folder cannot be written, another process writes there, or it holds what
+        an earlier version of dropout_jax wrote.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)
     if "://" in str(folder):
         raise CheckpointError(
             f"{folder} is no folder of this machine; give one, and copy it there."
         )
-    path = Path(folder).expanduser().resolve()
-    if read_only:
-        return ocp.CheckpointManager(path, options=ocp.CheckpointManagerOptions(read_only=True))
+    try:
+        path = Path(folder).expanduser().resolve()
+    except RuntimeError:
+        raise CheckpointError(
+            f"{folder} begins with ~, and this user has no home folder; write the whole path."
+        ) from None
+    if read_only and not path.is_dir():
+        raise CheckpointError(f"there is no folder {folder}; give one that dj.save wrote.")
+    lock = None if read_only else FileLock(path / ".lock")
+    problem = ""
+    if lock is not None and jax.process_index() == 0:
+        problem = _prepare(path, folder, lock, wait)
+    if not processes.everywhere(not problem):
+        raise CheckpointError(problem or f"the first process cannot write to {folder}.")
+    opened = Folder(path, lock)
+    for inside in path.iterdir():
+        if inside.name.isdigit() and (inside / "_CHECKPOINT_METADATA").exists():
+            opened.close()
+            raise CheckpointError(
+                f"{inside} was written by an earlier version of dropout_jax, and this one does not "
+                "read it; choose another folder, or read it with version 0.1."
+            )
+    return opened
+
+
+def _prepare(path: Path, folder: str | Path, lock: FileLock, wait: float) -> str:
+    """Make and lock the folder, and remove what killed processes left; what is wrong, if it is."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()
+        if not lock.acquire(wait):
+            return (
+                f"another process is writing to {folder}; wait until it ends, or choose another "
+                "folder."
+            )
+        for left in path.glob(f".checkpoint-*{archive.UNFINISHED}"):
+            left.unlink()
     except OSError as error:
-        raise CheckpointError(f"cannot write checkpoints to {folder}: {error.strerror}.") from None
-    options = ocp.CheckpointManagerOptions(
-        max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
-    )
-    return ocp.CheckpointManager(path, options=options)
+        return f"cannot write checkpoints to {folder}: {error.strerror}."
+    return ""
 
 
-def save(manager: ocp.CheckpointManager, step: int, state: Any, about: dict[str, Any]) -> None:
-    """Write `state` (a pytree of arrays and typed keys) and `about` (JSON) as checkpoint `step`."""
-    leaves = _raw_leaves(state)
-    about = {"leaves": _signature(leaves), "about": about}
-    arguments = {"state": ocp.args.StandardSave(leaves), "about": ocp.args.JsonSave(about)}
-    manager.save(step, args=ocp.args.Composite(**arguments), force=True)
+def save(folder: Folder, step: int, state: Any, about: Any, kind: str = "run") -> None:
+    """Write `state` (a pytree of arrays and typed keys) and `about` (JSON) as checkpoint `step`.
 
-
-def restore(manager: ocp.CheckpointManager, like: Any) -> tuple[Any, dict[str, Any]] | None:
-    """The latest complete checkpoint as a pytree like `like`, with its `about`; None without one.
+    `kind` is "run" or "model"; what is restored has to be of the same kind. Every process writes
+    the pieces of the arrays that are on its devices. The two last complete checkpoints stay.
 
     Raises:
-      CheckpointError: it holds other arrays than `like` has.
+      CheckpointError: the disk is full, or the folder can no longer be written; the checkpoints
+        that were there stay.
     """
-    step = manager.latest_step()
-    if step is None:
-        return None
-    leaves = _raw_leaves(like)
-    about = _written_with(manager, step)
-    if about["leaves"] != _signature(leaves):
-        raise CheckpointError(
-            f"the checkpoint in {manager.directory} is of another model or optimizer; "
-            "choose another folder, or delete this one."
-        )
-    arguments = {"state": ocp.args.StandardRestore(leaves)}
-    saved = manager.restore(step, args=ocp.args.Composite(**arguments))["state"]
-    restored = [
-        jax.random.wrap_key_data(jnp.asarray(value), impl=jax.random.key_impl(leaf))
-        if _is_key(leaf)
-        else jnp.asarray(value)
-        for leaf, (_, value) in zip(_leaves(like), sorted(saved.items()), strict=True)
-    ]
-    return jax.tree.unflatten(jax.tree.structure(like), restored), about["about"]
-
-
-def latest_about(manager: ocp.CheckpointManager) -> dict[str, Any] | None:
-    """What `save` was given beside the state of the latest checkpoint; None without one."""
-    step = manager.latest_step()
-    return None if step is None else _written_with(manager, step)["about"]
-
-
-def _written_with(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    leaves = pieces.named_leaves(state)
+    files = jax.process_count()
+    path = folder.file(step, jax.process_index(), files)
+    here = pieces.pieces_here(leaves)
+    header = {
+        "format": FORMAT,
+        "kind": kind,
+        "save": processes.common_number(),  # tells files of one save from those of another
+        "arrays": pieces.signature(leaves),
+        "pieces": [piece.about for piece in here],
+        "about": about,
+    }
+    problem = ""
     try:
-        return manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
-    except KeyError:
-        raise CheckpointError(
-            f"{manager.directory}/{step} is no checkpoint of dropout_jax; choose another folder."
-        ) from None
+        archive.write(path, header, ((p.about["member"], np.asarray(p.values)) for p in here))
+    except OSError as error:
+        problem = f"cannot write {path}: {error.strerror}; the checkpoints before it are complete."
+    if not processes.everywhere(not problem):
+        raise CheckpointError(problem or f"another process cannot write its part of {path}.")
+    if jax.process_index() == 0:
+        _remove_old(folder, step, files)
 
 
-def _signature(leaves: dict[str, np.ndarray]) -> list[list[Any]]:
-    return [[list(leaf.shape), str(leaf.dtype)] for leaf in leaves.values()]
+def _remove_old(folder: Folder, step: int, files: int) -> None:
+    """Leave the checkpoint just written and the last before it, and what is not ours."""
+    kept = 0
+    for other, paths in folder.saved():
+        if not all(archive.looks_complete(path) for path in paths):
+            continue  # cut short, or another's file of that name: not ours to delete
+        newest = (other, len(paths)) == (step, files)
+        wanted = newest or (other < step and paths[0] not in folder.damaged)
+        kept += wanted
+        if not wanted or kept > KEPT:
+            for path in paths:
+                path.unlink(missing_ok=True)
 
 
-def _leaves(state: Any) -> list[Array]:
-    return [jnp.asarray(leaf) for leaf in jax.tree.leaves(state)]  # numbers become arrays
+def restore(folder: Folder, like: Any, kind: str = "run") -> tuple[Any, Any] | None:
+    """The latest checkpoint that can be read, as a pytree like `like`, with its `about`.
+
+    Where a later one is damaged or a part of it is missing, a warning says so.
+
+    Args:
+      folder: from `open_folder`.
+      like: a pytree of arrays, or of `jax.ShapeDtypeStruct`s; the arrays go to its devices.
+      kind: as given to `save`.
+
+    Returns:
+      (state, about), or None where there is no checkpoint.
+
+    Raises:
+      CheckpointError: it holds other arrays than `like` has; or there are checkpoints, and none can
+        be read.
+    """
+    leaves = pieces.named_leaves(like)
+
+    def read(archives: list[archive.Archive]):
+        _check_kind(folder, archives[0].about["kind"], kind)
+        saved = archives[0].about["arrays"]
+        if saved != pieces.signature(leaves):
+            raise CheckpointError(
+                f"what is saved in {folder.path} is another model or optimizer: "
+                f"{_differences(saved, pieces.signature(leaves))}. Make it as it was, or choose "
+                "another folder."
+            )
+        return _arrays(archives, leaves), archives[0].about["about"]
+
+    found, problems = _latest(folder, read)
+    if found is None:
+        if problems:
+            raise CheckpointError(f"no checkpoint in {folder.path} can be read: {problems}.")
+        return None
+    if problems:
+        warnings.warn(
+            f"in {folder.path} {problems}; going back to the checkpoint before.", stacklevel=2
+        )
+    arrays, about = found
+    return jax.tree.unflatten(jax.tree.structure(like), arrays), about
 
 
-def _is_key(leaf: Array) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+def next_step(folder: Folder, kind: str) -> int:
+    """The step after all that are there.
+
+    Raises:
+      CheckpointError: what is there is of another kind.
+    """
+    there, _ = _latest(folder, lambda archives: archives[0].about["kind"])
+    if there is not None:
+        _check_kind(folder, there, kind)
+    return max((step + 1 for step, _ in folder.saved()), default=0)
 
 
-def _raw_leaves(state: Any) -> dict[str, np.ndarray]:
-    leaves = (jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in _leaves(state))
-    return {f"{i:05d}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+def _check_kind(folder: Folder, there: str, wanted: str) -> None:
+    if there != wanted:
+        holds = {"run": "the checkpoints of a run of fit", "model": "a model that dj.save wrote"}
+        raise CheckpointError(f"{folder.path} holds {holds[there]}; choose another folder.")
+
+
+def _latest(folder: Folder, read: Callable[[list[archive.Archive]], Any]) -> tuple[Any, str]:
+    """What `read` finds in the latest checkpoint it can read, and what is wrong with later ones.
+
+    All processes take the same checkpoint. The folder is listed anew each time, for another process
+    may save and delete in it meanwhile.
+    """
+    problems = {}
+    while True:
+        saved = {(step, len(paths)): paths for step, paths in folder.saved()}
+        untried = [which for which in saved if which not in problems]
+        which = processes.of_the_first(untried[0] if untried else (-1, 0))
+        if which == (-1, 0):
+            there = [problem for which, problem in problems.items() if which in saved]
+            return None, "; ".join(there)
+        problem, found = "", None
+        paths = [folder.file(which[0], i, which[1]) for i in range(which[1])]
+        try:
+            with contextlib.ExitStack() as stack:
+                found = read(_opened(paths, stack))
+        except archive.DamagedError as error:
+            problem = str(error)
+        if processes.everywhere(not problem):
+            return found, "; ".join(p for which, p in problems.items() if which in saved)
+        problems[which] = problem or f"another process cannot read {paths[0].name}"
+        folder.damaged.add(paths[0])
+
+
+def _opened(paths: list[Path], stack: contextlib.ExitStack) -> list[archive.Archive]:
+    """The files of one checkpoint."""
+    archives = [stack.enter_context(archive.Archive(path)) for path in paths]
+    for path, opened in zip(paths, archives, strict=True):
+        if opened.about["format"] > FORMAT:
+            raise CheckpointError(
+                f"{path} was written by a newer version of dropout_jax; install that one."
+            )
+        if opened.about["save"] != archives[0].about["save"]:
+            raise archive.DamagedError(f"{path.name} and {paths[0].name} are of two saves")
+    return archives
+
+
+def _arrays(archives: list[archive.Archive], leaves: pieces.Leaves) -> list[Array]:
+    found = {name: [] for name in leaves}
+    for opened in archives:
+        for piece in opened.about["pieces"]:
+            found[piece["array"]].append((opened, piece))
+
+    def put_together(name):
+        wheres, abouts = zip(*found[name], strict=True) if found[name] else ((), ())
+
+        def read(i):
+            about = abouts[i]
+            return wheres[i].array(about["member"], about["shape"], about["dtype"])
+
+        try:
+            return pieces.put_together(leaves[name], abouts, read)
+        except pieces.MissingPieceError:
+            raise archive.DamagedError(f"{archives[0].path.name} lacks a part of {name}") from None
+
+    return [put_together(name) for name in leaves]
+
+
+def _differences(saved: dict[str, str], wanted: dict[str, str]) -> str:
+    """The first few arrays that are not the same."""
+    lines = [f"{name} is {saved[name]} there and {wanted[name]} here"
+             for name in saved if name in wanted and saved[name] != wanted[name]]  # fmt: skip
+    lines += [f"{name} is not there" for name in wanted if name not in saved]
+    lines += [f"{name} is there and not here" for name in saved if name not in wanted]
+    more = f", and {len(lines) - 3} more" if len(lines) > 3 else ""
+    return ", ".join(lines[:3]) + more

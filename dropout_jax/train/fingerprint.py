@@ -1,50 +1,86 @@
-"""What tells two runs apart, as checksums: a checkpoint goes on in a run that is the same."""
+"""Fingerprints of a run: checksums that tell whether a checkpoint is of the run that goes on.
+
+They do not depend on the number of devices or processes, nor on weak types, which a checkpoint does
+not keep. The text of the program depends on the versions of JAX, Flax and optax.
+"""
 
 import re
 import zlib
 from collections.abc import Callable
 from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
 from dropout_jax.layers.scheduled import ScheduleNumber
 from dropout_jax.train.loop import Data, State
+from dropout_jax.train.processes import whole
 from dropout_jax.typing import Array
 
 DIFFERENCES = {
     "inputs": "key, hyperparameters or training data",
-    "program": "program (batch size, rates, optimizer, loss, thin, in_turn, or version of JAX)",
+    "program": "program (batch size, rates, optimizer, loss, thin or in_turn)",
     "settings": "rate or schedule of the rate, or numbers in the optimizer's state",
+    "weights": "initial weights (of another seed, or trained elsewhere)",
 }
 
 
-def identity_of(train_epoch: Callable, state: State, data: Data) -> dict[str, list[int]]:
+def identity_of(epoch: Callable, state: State, data: Data) -> dict[str, Any]:
     """The checksums of a run that starts from `state`, by the names of `DIFFERENCES`.
 
-    Weights are not among them, for a trained model goes on from its own checkpoint, nor is what is
-    evaluated.
+    What is evaluated is not among them. "portable" is whether that of the program is the same on
+    any number of devices.
 
     Args:
-      train_epoch: (state, data) -> (state, losses), jitted.
+      epoch: (state, data) -> (state, losses).
       state: the first state.
       data: the training data.
     """
-    inputs = [state.key, *jax.tree.leaves(state.hyper), *data["train"]]
+    program, portable = _program(epoch, state, data)
+    inputs = [state.key, *jax.tree.leaves(state.hyper), *jax.tree.leaves(data["train"])]
     return {
         "inputs": [_crc(value) for value in inputs],
-        "program": _program(train_epoch, state, data),
+        "program": program,
+        "portable": portable,
         "settings": [_crc(value) for value in _settings(state)],
+        "weights": weights_of(state),
     }
 
 
-def _program(train_epoch: Callable, state: State, data: Data) -> list[int]:
-    """What an epoch computes: its text, with all Python numbers, and the arrays it has captured."""
-    jaxpr = train_epoch.trace(state, data).jaxpr
+def weights_of(state: State) -> list[int]:
+    """The checksums of a state's parameters."""
+    return [_crc(leaf) for leaf in jax.tree.leaves(state.params)]
+
+
+def platform() -> dict[str, Any]:
+    """What may change a run's last bits, though it is the same run."""
+    return {
+        "jax": jax.__version__,
+        "flax": flax.__version__,
+        "optax": optax.__version__,
+        "backend": jax.default_backend(),
+        "devices": jax.device_count(),
+    }
+
+
+def _program(epoch: Callable, state: State, data: Data) -> tuple[list[int], bool]:
+    """What an epoch computes: its text, with all Python numbers, and the arrays it has captured.
+
+    With it, whether the text is the same on any number of devices.
+    """
+    given = (state, data)
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), given)
+    try:
+        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+            jaxpr, portable = jax.make_jaxpr(epoch)(*like), True
+    except Exception:  # the model itself names the axes of a mesh
+        jaxpr, portable = jax.make_jaxpr(epoch)(*given), False
     text = re.sub(r"0x[0-9a-f]+", "", str(jaxpr))  # where functions are in memory differs
-    return [_crc(np.frombuffer(text.encode(), np.uint8)), *map(_crc, jaxpr.consts)]
+    return [_crc(np.frombuffer(text.encode(), np.uint8)), *map(_crc, jaxpr.consts)], portable
 
 
 def _settings(state: State) -> list[Array]:
@@ -69,4 +105,4 @@ def _is_rate(path: tuple[Any, ...]) -> bool:
 def _crc(array: Array) -> int:
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
-    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8))
+    return zlib.crc32(np.ascontiguousarray(whole(array)).reshape(-1).view(np.uint8))

@@ -23,6 +23,7 @@ from dropout_jax.train.metrics import (
     measured,
 )
 from dropout_jax.train.runner import History, run
+from dropout_jax.train.saver import Every
 from dropout_jax.train.thin import Thin
 from dropout_jax.typing import Array, Key
 
@@ -41,6 +42,7 @@ def fit(
     metrics: Metrics = CLASSIFICATION,
     thin: Thin | None = None,
     checkpoint_dir: str | Path | None = None,
+    checkpoint_every: Every = None,
     progress: bool = True,
 ) -> History:
     """Train an NNX model in place: what Keras users call compile and fit.
@@ -62,8 +64,11 @@ def fit(
         default.
       thin: `Thin()` trains sub-networks that are really smaller, in place of hidden dropout.
       checkpoint_dir: a folder for the checkpoints of this one run; the same call goes on from the
-        last one, and with more epochs trains for longer. Without it a second `fit` trains the
-        weights on, with an optimizer that starts anew.
+        last one and says so, and with more epochs trains for longer. Without it a second `fit`
+        trains the weights on, with an optimizer that starts anew.
+      checkpoint_every: epochs between checkpoints, or a `datetime.timedelta` such as five minutes;
+        by default each epoch, but so rarely that saving takes at most about a tenth of the time.
+        The last complete epoch is saved in any case, also after Ctrl-C.
       progress: show a bar with the loss, the validation error and the time left.
 
     Returns:
@@ -78,8 +83,9 @@ def fit(
         no classes of the model, a batch that does not divide among the devices.
       NonFiniteLossError: the loss or the weights became NaN or infinite; the model keeps its last
         good epoch.
-      CheckpointError: the checkpoint found is of another run or of more epochs, or the folder
-        cannot be written.
+      CheckpointError: the checkpoint found is of another run (another key, data, program or
+        initial weights) or of more epochs; another process trains in that folder; it cannot be
+        written, or the disk is full.
 
     Example:
       >>> import dropout_jax as dj, jax, jax.numpy as jnp, optax
@@ -144,6 +150,7 @@ def fit(
                 epochs=epochs,
                 evaluate=tuple(data)[1:],
                 checkpoint_dir=checkpoint_dir,
+                checkpoint_every=checkpoint_every,
                 progress=progress,
                 on_epoch=lambda state: nnx.update(model, state.params, _but_streams(state.rest)),
             )

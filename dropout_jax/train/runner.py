@@ -13,9 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from dropout_jax.train import checkpoint as checkpoints
-from dropout_jax.train.fingerprint import DIFFERENCES, identity_of
 from dropout_jax.train.loop import Data, Loop, State
+from dropout_jax.train.saver import Every, Saver
 from dropout_jax.typing import Array
 
 
@@ -57,6 +56,7 @@ def run(
     evaluate: tuple[str, ...] | None = None,
     evaluate_every: int = 1,
     checkpoint_dir: str | Path | None = None,
+    checkpoint_every: Every = None,
     progress: bool = True,
     label: str = "",
     in_turn: bool = False,
@@ -70,65 +70,66 @@ def run(
       data: named splits, "train" among them.
       epochs: passes over the training data, counted from the first start.
       evaluate: the splits to evaluate; all by default.
-      evaluate_every: epochs between evaluations and checkpoints; the last epoch always has one.
-      checkpoint_dir: where checkpoints go; a run found there goes on, bitwise as if never stopped.
+      evaluate_every: epochs between evaluations; the last epoch always has one.
+      checkpoint_dir: where checkpoints go; a run found there goes on, bitwise as if never stopped,
+        and a line says from where. A second run in the same folder is refused.
+      checkpoint_every: epochs between checkpoints, or a `datetime.timedelta`; by default after an
+        evaluation, but so rarely that saving takes at most about a tenth of the time. The last
+        complete epoch is saved in any case, also after Ctrl-C and other errors.
       progress: show a bar with the loss, the errors and the time left.
       label: what the bar is called.
       in_turn: many runs take turns in their program, one whole epoch after another, in place of
         advancing together: faster on a CPU whose caches one network fills.
-      on_epoch: called with the state after each good epoch, and with the restored one.
+      on_epoch: called with the state after each complete epoch, evaluation included, and with the
+        one the run starts from.
 
     Returns:
       The last state and a `History`.
 
     Raises:
       NonFiniteLossError: the loss or the weights of every run became NaN or infinite.
-      CheckpointError: the checkpoint found is of another run or of more epochs, or the folder
-        cannot be written.
-      KeyboardInterrupt: passed on; the last evaluated epoch is saved.
+      CheckpointError: the checkpoint found is of another run or of more epochs; another process
+        trains in that folder; it cannot be written, or the disk is full.
+      KeyboardInterrupt: passed on; the last complete epoch is saved.
     """
     many = _one_by_one if in_turn else lambda f: jax.vmap(f, (0, None))
     many = many if state.key.ndim else (lambda f: f)
     train_epoch, evaluate_all = jax.jit(many(_watched_epoch(loop))), jax.jit(many(loop.evaluate))
     watched = {name: data[name] for name in (data if evaluate is None else evaluate)}
     data = {"train": data["train"]}
-    saved = _Saver(checkpoint_dir, train_epoch, state, data)
-    state, rows = saved.resume(state)
-    on_epoch(state)
-    done = rows[-1]["epoch"] if rows else 0
-    if done > epochs:
-        raise checkpoints.CheckpointError(
-            f"the run in {checkpoint_dir} has made {done} epochs, and {epochs} were asked for; "
-            "write as many or more, or choose another folder."
-        )
-    bar = tqdm(total=epochs, initial=done, desc=label, unit="epoch", disable=not progress)
+    state = jax.tree.map(_not_weak, state)  # as it is after a step
+    saver = Saver(checkpoint_dir, checkpoint_every, many(loop.epoch), state, data)
     try:
-        with bar, saved:
-            seconds = 0.0
-            for epoch in range(done + 1, epochs + 1):
-                start = time.perf_counter()
-                next_state, losses = jax.block_until_ready(train_epoch(state, data))
-                seconds += time.perf_counter() - start
-                _check_finite(np.asarray(losses), epoch, rows)
-                state = next_state
-                on_epoch(state)
-                bar.update()
-                if epoch % evaluate_every == 0 or epoch == epochs:
-                    metrics = {"loss": jnp.mean(losses, axis=-1), **evaluate_all(state, watched)}
-                    values = {name: np.asarray(v).tolist() for name, v in metrics.items()}
-                    row = {"epoch": epoch, "seconds": seconds, "metrics": values}
-                    saved.save(epoch, state, [*rows, row])
-                    rows.append(row)
-                    bar.set_postfix({k: f"{jnp.nanmean(v):.4f}" for k, v in metrics.items()})
-                    seconds = 0.0
+        with saver:
+            state, rows, done, seconds = saver.resume(state, epochs)
+            on_epoch(state)
+            bar = tqdm(total=epochs, initial=done, desc=label, unit="epoch", disable=not progress)
+            with bar:
+                for epoch in range(done + 1, epochs + 1):
+                    start = time.perf_counter()
+                    next_state, losses = jax.block_until_ready(train_epoch(state, data))
+                    seconds += time.perf_counter() - start
+                    _check_finite(np.asarray(losses), epoch, rows)
+                    bar.update()
+                    if epoch % evaluate_every == 0 or epoch == epochs:
+                        found = evaluate_all(next_state, watched)
+                        metrics = {"loss": jnp.mean(losses, axis=-1), **found}
+                        values = {name: np.asarray(v).tolist() for name, v in metrics.items()}
+                        rows = [*rows, {"epoch": epoch, "seconds": seconds, "metrics": values}]
+                        bar.set_postfix({k: f"{jnp.nanmean(v):.4f}" for k, v in metrics.items()})
+                        seconds = 0.0
+                    state = next_state
+                    saver.complete(epoch, state, rows, seconds)
+                    on_epoch(state)
+                    saver.save_if_due()
     except KeyboardInterrupt:
-        where = "nothing saved: no checkpoint_dir was given"
-        if saved.folder:
-            where = f"saved in {checkpoint_dir}; the same call goes on from there"
-        epoch = rows[-1]["epoch"] if rows else 0
-        print(f"interrupted; {epoch} of {epochs} epochs complete, {where}.", file=sys.stderr)
+        print(f"interrupted; {saver.where()}.", file=sys.stderr)
         raise
     return state, _history(rows)
+
+
+def _not_weak(leaf: Array) -> Array:
+    return jnp.asarray(leaf, leaf.dtype) if getattr(leaf, "weak_type", False) else leaf
 
 
 def _one_by_one(f: Callable) -> Callable:
@@ -173,38 +174,3 @@ def _check_finite(losses: np.ndarray, epoch: int, rows: list[dict[str, Any]]) ->
             "Lower the learning rate, or constrain the weights with dj.max_norm; at the first "
             "step, look for labels that are no classes of the model, and x that is not finite."
         )
-
-
-class _Saver:
-    """Checkpoints of one run, or nothing at all without a folder."""
-
-    def __init__(self, folder, train_epoch, state: State, data: Data):
-        self.folder = folder
-        if folder is None:
-            return
-        self.identity = identity_of(train_epoch, state, data)
-        self.manager = checkpoints.open_folder(folder)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.folder is not None:
-            self.manager.close()
-
-    def resume(self, state: State) -> tuple[State, list[dict[str, Any]]]:
-        found = self.folder is not None and checkpoints.restore(self.manager, state)
-        if not found:
-            return state, []
-        state, about = found
-        for part, difference in DIFFERENCES.items():
-            if about["identity"].get(part) != self.identity[part]:
-                raise checkpoints.CheckpointError(
-                    f"the checkpoint in {self.folder} is of a run with another {difference}; "
-                    "choose another folder, or delete this one."
-                )
-        return state, about["rows"]
-
-    def save(self, epoch: int, state: State, rows: list[dict[str, Any]]) -> None:
-        if self.folder is not None:
-            checkpoints.save(self.manager, epoch, state, {"identity": self.identity, "rows": rows})

@@ -34,7 +34,7 @@ def complete(folder, on_epoch=lambda state: None):
     splits = {"train": (digits.train_x, digits.train_y), "test": (digits.test_x, digits.test_y)}
     state, history = runner.run(
         loop, loop.init(jax.random.key(0), {}, splits), splits, epochs=EPOCHS,
-        checkpoint_dir=folder, progress=False, on_epoch=on_epoch,
+        checkpoint_dir=folder, checkpoint_every=1, progress=False, on_epoch=on_epoch,
     )  # fmt: skip
     return [*map(as_numpy, jax.tree.leaves(state)), *history.metrics.values()]
 

@@ -315,8 +315,9 @@ def test_a_metric_may_be_nan(progress):
 
 def test_without_progress_nothing_is_printed(tmp_path, capfd):
     fit(mlp(), validation_data=task(), checkpoint_dir=tmp_path)
-    fit(mlp(), validation_data=task(), checkpoint_dir=tmp_path)
     assert capfd.readouterr() == ("", "")
+    fit(mlp(), validation_data=task(), checkpoint_dir=tmp_path)
+    assert capfd.readouterr() == ("", f"going on from epoch 3 in {tmp_path}.\n")
 
 
 def test_progress_shows_the_epochs_and_the_metrics(capfd):

@@ -125,6 +125,7 @@ def test_a_run_s_checkpoints_are_not_saved_over(tmp_path):
 
 def test_loading_needs_no_leave_to_write(tmp_path, monkeypatch):
     dj.save(tmp_path, mlp())
+    (tmp_path / ".lock").unlink()
     files = sorted(tmp_path.rglob("*"))
 
     def refuse(*args, **kwargs):
@@ -405,18 +406,41 @@ def test_a_folder_of_another_machine_is_refused(folder, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_holds_nothing_is_not_saved(tmp_path):
-    for model in (dj.layers.Dropout(0.5), nnx.BatchNorm(0, rngs=nnx.Rngs(0))):
-        with pytest.raises(checkpoint.CheckpointError, match="holds no arrays, or empty ones"):
-            dj.save(tmp_path, model)
+def test_a_model_that_holds_nothing_or_empty_arrays_is_saved(tmp_path):
+    for i, make in enumerate(
+        (lambda: dj.layers.Dropout(0.5), lambda: nnx.BatchNorm(0, rngs=nnx.Rngs(0)))
+    ):
+        model, other = make(), make()
+        model.eval()
+        dj.save(tmp_path / str(i), model)
+        dj.load(tmp_path / str(i), other)
+        assert_same_model(model, other)
 
 
-def test_folders_that_are_named_as_checkpoints_are_left_alone(tmp_path):
-    (tmp_path / "3").mkdir()
-    (tmp_path / "3" / "notes.txt").write_text("mine")
-    for call in (dj.save, dj.load):
-        with pytest.raises(checkpoint.CheckpointError, match="3 is no checkpoint of dropout_jax"):
-            call(tmp_path, mlp())
-    with pytest.raises(checkpoint.CheckpointError, match="3 is no checkpoint of dropout_jax"):
+def test_files_that_are_not_ours_are_left_alone(tmp_path):
+    names = ["3/notes.txt", "checkpoint-2.npz", "checkpoint-7.npz.bak", "checkpoint-x.npz"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(checkpoint.CheckpointError, match="no checkpoint in .* checkpoint-2.npz"):
+        dj.load(tmp_path, mlp())
+    with pytest.raises(checkpoint.CheckpointError, match="no checkpoint in .* checkpoint-2.npz"):
         fit_model(mlp(), *task(), checkpoint_dir=tmp_path)
-    assert (tmp_path / "3" / "notes.txt").read_text() == "mine"
+    for seed in range(4):
+        dj.save(tmp_path, mlp(seed=seed))
+    other = mlp(seed=9)
+    dj.load(tmp_path, other)
+    assert_same_model(other, mlp(seed=3))
+    assert all((tmp_path / name).read_text() == "mine" for name in names)
+
+
+def test_what_an_earlier_version_wrote_is_named(tmp_path):
+    (tmp_path / "3").mkdir()
+    (tmp_path / "3" / "_CHECKPOINT_METADATA").write_text("{}")
+    for call in (
+        lambda: dj.save(tmp_path, mlp()),
+        lambda: dj.load(tmp_path, mlp()),
+        lambda: fit_model(mlp(), *task(), checkpoint_dir=tmp_path),
+    ):
+        with pytest.raises(checkpoint.CheckpointError, match="earlier version of dropout_jax"):
+            call()
