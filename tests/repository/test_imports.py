@@ -30,7 +30,6 @@ ORDER = {
 MAY_IMPORT = {
     "flax": {"_nnx", "layers", "linen", "losses", "train", "predict"},
     "optax": {"constraints", "schedules", "losses", "train"},
-    "orbax": {"train"},
 }
 
 
