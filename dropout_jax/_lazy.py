@@ -10,7 +10,6 @@ import lazy_loader
 EXTRAS = {
     "flax": "train",
     "optax": "train",
-    "orbax": "train",
     "tqdm": "train",
     "pooch": "data",
     "sklearn": "data",
