@@ -51,6 +51,8 @@ from .noise.variational import variational_kl as variational_kl
 from .noise.zoneout import zoneout as zoneout
 from .noise.zoneout import zoneout_mean as zoneout_mean
 from .predict.moments import moment_predict as moment_predict
+from .predict.regression import mc_log_likelihood as mc_log_likelihood
+from .predict.regression import mc_regress as mc_regress
 from .predict.sampling import geometric_mean_predict as geometric_mean_predict
 from .predict.sampling import mc_predict as mc_predict
 from .predict.sampling import predict_scaled as predict_scaled

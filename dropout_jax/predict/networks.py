@@ -1,0 +1,111 @@
+"""Run a model many times with dropout on, streaming over samples and over batches of examples."""
+
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from dropout_jax._checks import check_key
+from dropout_jax._nnx import rekey, split
+from dropout_jax._sharding import parts_of
+from dropout_jax.keys import site_key
+from dropout_jax.typing import Array, Key
+
+Model: TypeAlias = nnx.Module | Callable[[Key, Array], Any]
+"""An NNX module with model(x), or a function (key, x) -> outputs, such as a Linen model's apply."""
+Parts: TypeAlias = tuple[Any, Any, Any]
+"""A model as `jax.jit` takes it: what is static, its parameters, and the rest of its state."""
+
+
+def ready(key: Key, model: Model, samples: int) -> Parts:
+    """The parts of a model whose noise is to be sampled; raise for what cannot be sampled."""
+    check_key(key)
+    check_samples(samples)
+    if callable(model) and not isinstance(model, nnx.Module):
+        return model, (), ()
+    return split(model, nnx.Param, ...)
+
+
+def check_samples(samples: int) -> int:
+    """Return `samples`, or raise unless it is a whole number over 0."""
+    if not isinstance(samples, Integral) or samples < 1:
+        raise ValueError(f"samples is {samples!r}; write a whole number, 1 or more, such as 100.")
+    return samples
+
+
+def sub_networks(parts: Parts, key: Key, x: Array, *, consistent: bool = False) -> Callable:
+    """k -> the outputs of the k-th sub-network for x (examples, ...).
+
+    With `consistent` all examples of a sample go through one sub-network: each example is a batch
+    of its own, and all of them have the sample's key.
+    """
+    static, params, rest = parts
+
+    def run(key, x):
+        if not isinstance(static, Callable):  # the structure of a module
+            model = static.merge(params, rekey(rest, key))
+            model.eval()
+            model.set_attributes(deterministic=False, raise_if_not_found=False)
+            return model(x)
+        return static(key, x)
+
+    def sub_network(k):
+        sample_key = jax.random.fold_in(key, k)
+        if not consistent:
+            return run(sample_key, x)
+
+        def alone(example):
+            return jax.tree.map(lambda outputs: outputs[0], run(sample_key, example[None]))
+
+        return jax.vmap(alone)(x)
+
+    return sub_network
+
+
+def in_batches(
+    reduce: Callable, key: Key, *rows: Array, batch_size: int | None, consistent: bool
+) -> Any:
+    """reduce(key, *rows), so many rows at a time; its results have the rows' first axis.
+
+    The batches have keys of their own, unless all examples are to share their sub-networks.
+    """
+    n = len(rows[0])
+    if batch_size is None or n <= batch_size:
+        return reduce(key, *rows)
+    whole = n // batch_size * batch_size
+    batches = site_key(key, "batches")
+
+    def one(number, rows):
+        return reduce(key if consistent else jax.random.fold_in(batches, number), *rows)
+
+    def stacked(a):
+        return a[:whole].reshape(-1, batch_size, *a.shape[1:])
+
+    found = jax.lax.map(
+        lambda batch: one(*batch), (jnp.arange(n // batch_size), tuple(map(stacked, rows)))
+    )
+    found = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), found)
+    if whole == n:
+        return found
+    last = one(n // batch_size, [a[whole:] for a in rows])
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), found, last)
+
+
+def check_batch_size(batch_size: int | None, x: Array) -> int | None:
+    """Return `batch_size`, or raise for what is no number of examples."""
+    if batch_size is None:
+        return None
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise ValueError(
+            f"batch_size is {batch_size!r}; write how many examples go through the model at a "
+            "time, such as 1000, or None for all."
+        )
+    if parts_of(x) > 1:
+        raise ValueError(
+            f"batch_size is {batch_size}, and the examples are spread over {parts_of(x)} devices: "
+            "leave batch_size out, and each device takes its own part."
+        )
+    return int(batch_size)

@@ -1,0 +1,355 @@
+"""MC dropout on the UCI regression sets: the table of Gal and Ghahramani, by the clean protocol.
+
+Claim (Gal and Ghahramani 2016, Table 1; the authors' grid search of 2018, whose numbers are the
+target): averaged over sub-networks, a small network with dropout predicts better, and with a better
+log-likelihood, than variational inference and probabilistic backpropagation.
+Method, as the authors' code of 2018 has it: the 20 fixed splits; 50 ReLUs; dropout on the input and
+the hidden layer, in training and in prediction; squared error of standardised targets plus
+l^2 (1 - rate) / (2 N tau) times the squared weights, l = 0.01; Adam, batches of 128, 4000 epochs. A
+rate and a precision tau of the noise are chosen for each split by the log-likelihood of the last
+20 % of its training file, among 4 x 3; then a network is trained on all of it, and tested with
+10 000 sub-networks. Ours has as many updates; the last, smaller batch of their epochs is left out.
+The test cases are not looked at before that.
+Columns beside it: one stochastic pass and weight scaling of the same networks; their moments
+instead of samples; and, trained under the same protocol, two hidden layers, concrete dropout (the
+rate is learned, tau chosen) and an ensemble of five networks without dropout (tau chosen).
+
+The 20 splits and the grid of a set are trained side by side in one compiled program.
+
+Command: python -m experiments.uci
+Expected: the table in docs/results/uci.md; yacht alone takes half a minute of two cores.
+"""
+
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+import dropout_jax as dj
+from dropout_jax import layers, predict, train
+from dropout_jax.data import load_uci
+from dropout_jax.predict import moments
+from dropout_jax.typing import Array
+from experiments.harness import cli, once
+from experiments.records import record
+
+METHODS = ("dropout", "two_layers", "concrete", "ensemble")
+MEMBERS, BATCH, LENGTH_SCALE = 5, 128, 1e-2
+
+
+@dataclass(frozen=True)
+class Config(cli.Common):
+    """One set and one method; a seed is one of the fixed splits."""
+
+    seeds: int = 20
+    """how many of the fixed splits: 0 to seeds - 1"""
+    dataset: str = "yacht"
+    """the set's folder"""
+    method: str = "dropout"
+    """what is trained"""
+    hidden: int = 50
+    """units of a hidden layer (ReLU)"""
+    rates: tuple[float, ...] = (0.005, 0.01, 0.05, 0.1)
+    """dropout rates to choose from"""
+    taus: tuple[float, ...] = (0.25, 0.5, 0.75)
+    """precisions of the targets' noise to choose from, in the targets' units to the power -2"""
+    epochs: int = 4000
+    """whose number of updates a network is trained for"""
+    samples: int = 10_000
+    """sub-networks to test with"""
+    validation_samples: int = 1000
+    """sub-networks to choose with"""
+
+
+@dataclass(frozen=True)
+class Study(cli.Common):
+    """Which sets and methods."""
+
+    seeds: int = 20
+    """how many of the fixed splits: 0 to seeds - 1"""
+    sets: tuple[str, ...] = ()
+    """folders of the data; not given: every set that is found, the smallest first"""
+    methods: tuple[str, ...] = ("dropout",)
+    """of dropout, two_layers, concrete and ensemble"""
+    resume: bool = field(default=True, metadata=record.NOT_RECORDED)
+    """skip a run whose record is there already"""
+
+
+class Net(nnx.Module):
+    """A network in the units of the data, and how its weights are penalised."""
+
+    def __init__(self, config, rate, tau, x, y, rngs):
+        sizes = (x.shape[1], *(config.hidden,) * (2 if config.method == "two_layers" else 1), 1)
+        if config.method == "concrete":
+            model = Concrete(sizes, rngs=rngs)
+        else:
+            model = layers.MLP(
+                sizes,
+                rates=(rate,) * (len(sizes) - 1),
+                kernel_init=nnx.initializers.glorot_uniform(),
+                rngs=rngs,
+            )
+        self.standard = layers.Standardized(model, x, y)
+        if config.method == "concrete":
+            # KL / N beside the negative log-likelihood, which is tau / 2 times the squared error.
+            scale = 2 / (len(x) * tau * self.standard.y_stddev[...][0] ** 2)
+        else:
+            scale = LENGTH_SCALE**2 * (1 - rate) / (2 * len(x) * tau)
+        self.scale = nnx.Variable(jnp.asarray(scale, jnp.float32))
+
+    def __call__(self, x: Array) -> Array:
+        return self.standard(x)
+
+    def penalty(self) -> Array:
+        model = self.standard.model
+        if isinstance(model, Concrete):
+            return self.scale[...] * layers.total_kl(model)
+        return self.scale[...] * sum(jnp.sum(linear.kernel[...] ** 2) for linear in model.linears)
+
+
+class Concrete(nnx.Module):
+    """ReLU layers, each behind a concrete dropout of its own."""
+
+    def __init__(self, sizes: Sequence[int], *, rngs: nnx.Rngs):
+        init = nnx.initializers.glorot_uniform()
+        self.layers = nnx.List(
+            layers.ConcreteDropout(
+                nnx.Linear(n_in, n_out, kernel_init=init, rngs=rngs),
+                length_scale=LENGTH_SCALE,
+                rngs=rngs,
+            )
+            for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+
+    def __call__(self, x: Array) -> Array:
+        for layer in self.layers[:-1]:
+            x = nnx.relu(layer(x))
+        return self.layers[-1](x)
+
+
+def loss(net: Net, x: Array, y: Array) -> Array:
+    """Squared error in standard deviations of the targets, and the penalty of the weights."""
+    standard = net.standard
+    errors = standard.model(standard.scale_x(x)) - standard.scale_y(y)
+    return jnp.mean(errors**2) + net.penalty()
+
+
+def trained(config: Config, key, rate, tau, x: Array, y: Array) -> tuple[Net, Array]:
+    """A network after as many updates as `config.epochs` of the authors' batches, and its losses.
+
+    Their last batch of an epoch is smaller, and is not left out: ours has more epochs instead.
+    """
+    batch = min(BATCH, len(x))
+    epochs = -(-config.epochs * -(-len(x) // batch) // (len(x) // batch))
+
+    def build(rngs, hyper):
+        return Net(config, hyper.get("rate", rate), hyper["tau"], x, y, rngs)
+
+    traced = isinstance(rate, jax.Array)
+    hyper = {"tau": tau} | ({"rate": rate} if traced else {})
+    run = train.make_train(
+        build,
+        lambda hyper: optax.adam(1e-3),
+        epochs=epochs,
+        evaluate_every=epochs,
+        batch_size=batch,
+        loss=loss,
+        metrics={},
+    )
+    state, losses, _ = run(key, hyper, {"train": (x, y)})
+    structure, _ = train.structure_of(build, state.hyper, None)
+    return nnx.merge(structure, state.params, state.rest), losses[-1].mean()
+
+
+def validation(config: Config, key, rate, tau, fit, held_out) -> Array:
+    """The log-likelihood of held-out cases, by which rate and tau are chosen."""
+    if config.method == "ensemble":
+        return ensemble(config, key, tau, fit, held_out)["ll"]
+    net, _ = trained(config, key, rate, tau, *fit)
+    return jnp.mean(
+        predict.mc_log_likelihood(
+            dj.site_key(key, "validation"),
+            net,
+            *held_out,
+            samples=config.validation_samples,
+            noise=tau**-0.5,
+        )
+    )
+
+
+def tested(config: Config, key, rate, tau, fit, held_out) -> dict[str, Array]:
+    """What is reported of a split: errors and log-likelihoods in the units of the targets."""
+    if config.method == "ensemble":
+        return ensemble(config, key, tau, fit, held_out)
+    (x, y), noise = held_out, tau**-0.5
+    net, last_loss = trained(config, key, rate, tau, *fit)
+    test_key = dj.site_key(key, "test")
+    found = predict.mc_regress(test_key, net, x, samples=config.samples, noise=noise)
+    lls = predict.mc_log_likelihood(test_key, net, x, y, samples=config.samples, noise=noise)
+    single = predict.mc_samples(test_key, net, x, samples=1, output=_identity)[0]
+    scaled = predict.predict_scaled(net, x, output=_identity)
+    low, high = found.interval(0.9)
+    result = {
+        "rmse": rmse(found.mean, y),
+        "ll": jnp.mean(lls),
+        "coverage": jnp.mean((low[:, 0] <= y) & (y <= high[:, 0])),
+        "single_rmse": rmse(single, y),
+        "scaled_rmse": rmse(scaled, y),
+        "scaled_ll": gaussian_ll(scaled, noise**2, y),
+        "train_loss": last_loss,
+    }
+    if config.method == "concrete":
+        drops = net.standard.model.layers
+        return result | {f"rate_{i}": drop.rate for i, drop in enumerate(drops)}
+    # The network of moments takes the rates as they are, traced.
+    standard = net.standard
+    mean, variance = moments.moments(standard.model, standard.scale_x(x))
+    mean = standard.y_mean[...] + standard.y_stddev[...] * mean
+    variance = standard.y_stddev[...] ** 2 * variance + noise**2
+    return result | {"moments_rmse": rmse(mean, y), "moments_ll": gaussian_ll(mean, variance, y)}
+
+
+def ensemble(config: Config, key, tau, fit, held_out) -> dict[str, Array]:
+    """Networks without dropout that differ in their seed: a mixture of as many Gaussians."""
+    x, y = held_out
+
+    def member(number):
+        net, _ = trained(config, jax.random.fold_in(key, number), 0.0, tau, *fit)
+        return predict.predict_scaled(net, x, output=_identity)[:, 0]
+
+    means = jax.vmap(member)(jnp.arange(MEMBERS))
+    logs = jax.scipy.stats.norm.logpdf(y, means, tau**-0.5)
+    ll = jnp.mean(jax.nn.logsumexp(logs, axis=0) - np.log(MEMBERS))
+    return {"rmse": rmse(jnp.mean(means, axis=0), y), "ll": ll, "single_rmse": rmse(means[0], y)}
+
+
+def rmse(predicted: Array, y: Array) -> Array:
+    return jnp.sqrt(jnp.mean((predicted.reshape(y.shape) - y) ** 2))
+
+
+def gaussian_ll(mean: Array, variance: Array, y: Array) -> Array:
+    logs = jax.scipy.stats.norm.logpdf(y, mean.reshape(y.shape), jnp.sqrt(variance).reshape(-1))
+    return jnp.mean(logs)
+
+
+def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
+    """Choose rate and tau for every split, train anew on all of its cases, and test. Not saved."""
+    sets = [load_uci(folder_of(config), split) for split in range(config.seeds)]
+    fit = [np.stack([getattr(s, name) for s in sets]) for name in ("train_x", "train_y")]
+    test = [np.stack([getattr(s, name) for s in sets]) for name in ("test_x", "test_y")]
+    if config.quick:
+        fit, test = [a[:, :160] for a in fit], [a[:, :8] for a in test]
+    keys = jax.vmap(jax.random.key)(jnp.arange(config.seeds))
+    rates = {"concrete": (0.1,), "ensemble": (0.0,)}.get(config.method, config.rates)
+    taus = jnp.asarray(config.taus, jnp.float32)
+    first = int(0.8 * fit[0].shape[1])  # cases to choose on follow those to fit
+
+    @jax.jit
+    @jax.vmap
+    def choose(key, x, y):
+        def of_rate(rate):
+            of_tau = functools.partial(validation, config, key, rate)
+            fit, held_out = (x[:first], y[:first]), (x[first:], y[first:])
+            return jax.vmap(lambda tau: of_tau(tau, fit, held_out))(taus)
+
+        return jnp.stack([of_rate(rate) for rate in rates])
+
+    lls = np.asarray(choose(keys, *fit), np.float64)
+    if not np.isfinite(lls).all():
+        raise FloatingPointError(f"{config.dataset}: a log-likelihood is not finite.")
+    best = [np.unravel_index(np.argmax(grid), grid.shape) for grid in lls]
+    rate, tau = np.array([[rates[i], config.taus[j]] for i, j in best], np.float32).T
+
+    @jax.jit
+    @jax.vmap
+    def test_one(key, rate, tau, fit, held_out):
+        return tested(config, key, rate, tau, fit, held_out)
+
+    test_keys = jax.vmap(lambda key: dj.site_key(key, "all cases"))(keys)
+    final = test_one(test_keys, rate, tau, tuple(fit), tuple(test))
+    chosen = {"rate": rate, "tau": tau, "val_ll": lls.max(axis=(1, 2))}
+    extra = {
+        "validation_lls": lls,
+        "cases": sum(a.shape[1] for a in (fit[0], test[0])),
+        "features": fit[0].shape[2],
+        "data_sha256": [s.sha256 for s in sets],
+    }
+    return {"final": final | chosen, "extra": extra}
+
+
+def folder_of(config: Config) -> Path:
+    return uci_folder(config.data_dir) / config.dataset
+
+
+def uci_folder(data_dir: Path | None) -> Path:
+    """The folder of the sets: uci/ in the data's."""
+    root = data_dir or os.environ.get("DROPOUT_JAX_DATA")
+    folder = Path(root or ".").expanduser() / "uci"
+    if not folder.is_dir():
+        raise ValueError(
+            f"{folder} is no folder; write --data-dir, the folder that holds uci/<set>/data."
+        )
+    return folder
+
+
+def found_sets(folder: Path) -> list[str]:
+    """The sets of a folder, the one with the smallest file first."""
+    files = sorted(folder.glob("*/data/data.txt"), key=lambda file: file.stat().st_size)
+    return [file.parent.parent.name for file in files]
+
+
+def config_of(study: Study, name: str, method: str) -> Config:
+    """The settings of a set, from the files beside its data."""
+    files = uci_folder(study.data_dir) / name / "data"
+
+    def settings(name, default):
+        path = files / f"{name}.txt"
+        return np.atleast_1d(np.loadtxt(path)).tolist() if path.exists() else default
+
+    shared = cli.shared(study)
+    shared["seeds"] = 2 if study.quick else min(study.seeds, int(settings("n_splits", [20])[0]))
+    config = Config(
+        **shared,
+        dataset=name,
+        method=method,
+        hidden=int(settings("n_hidden", [50])[0]),
+        rates=tuple(settings("dropout_rates", Config.rates)),
+        taus=tuple(settings("tau_values", Config.taus)),
+        epochs=1 if study.quick else 100 * int(settings("n_epochs", [40])[0]),
+        samples=20 if study.quick else Config.samples,
+        validation_samples=20 if study.quick else Config.validation_samples,
+    )
+    if method not in METHODS:
+        raise ValueError(f"--methods has {method!r}; choose from {', '.join(METHODS)}.")
+    return config
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    study = cli.cli(Study, __doc__, argv)
+    with cli.user_errors():
+        sets = study.sets or found_sets(uci_folder(study.data_dir))
+        rows = []
+        for name in sets[:1] if study.quick and not study.sets else sets:
+            for method in study.methods:
+                found = once.record_of("uci", config_of(study, name, method), run)
+                cells = [record.plus_minus(found.final[m], 4) for m in ("rmse", "ll")]
+                seconds = found.provenance["wall_seconds"]
+                rows.append([name, method, *cells, f"{seconds:.0f}"])
+                print(f"{name}, {method}: {found.path.name}", flush=True)
+        print(cli.text_table(["set", "method", "RMSE", "log-likelihood", "seconds"], rows))
+
+
+def _identity(outputs: Array) -> Array:
+    return outputs
+
+
+if __name__ == "__main__":
+    main()
