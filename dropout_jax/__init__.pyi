@@ -50,7 +50,9 @@ from .noise.variational import variational_dropout as variational_dropout
 from .noise.variational import variational_kl as variational_kl
 from .noise.zoneout import zoneout as zoneout
 from .noise.zoneout import zoneout_mean as zoneout_mean
+from .predict.classification import mc_classify as mc_classify
 from .predict.moments import moment_predict as moment_predict
+from .predict.quantiles import mc_quantiles as mc_quantiles
 from .predict.regression import mc_log_likelihood as mc_log_likelihood
 from .predict.regression import mc_regress as mc_regress
 from .predict.sampling import geometric_mean_predict as geometric_mean_predict

@@ -16,5 +16,7 @@ from .sparse import SparseLinear as SparseLinear
 from .spatial import SpatialDropout1D as SpatialDropout1D
 from .spatial import SpatialDropout2D as SpatialDropout2D
 from .spatial import SpatialDropout3D as SpatialDropout3D
+from .standardized import Standardized as Standardized
+from .standardized import standardized_loss as standardized_loss
 from .variational import VariationalDropout as VariationalDropout
 from .zoneout import Zoneout as Zoneout

@@ -73,10 +73,9 @@ class Standardized(nnx.Module):
           ValueError: outputs of the model that are neither.
         """
         outputs = self.model(self.scale_x(x), **options)
-        mean, stddev = self.y_mean[...], self.y_stddev[...]
-        targets = len(mean)
+        targets = len(self.y_mean[...])
         if outputs.shape[-1:] == (targets,):
-            return mean + stddev * outputs
+            return self._unscale(outputs)
         if outputs.shape[-1:] != (2 * targets,):
             raise ValueError(
                 f"the model's outputs have shape {outputs.shape}, and it was given {targets} "
@@ -84,19 +83,24 @@ class Standardized(nnx.Module):
                 "then logarithms of variances."
             )
         means, log_variances = jnp.split(outputs, 2, axis=-1)
-        return jnp.concatenate(
-            [mean + stddev * means, log_variances + 2 * jnp.log(stddev)], axis=-1
-        )
+        more = jnp.broadcast_to(2 * jnp.log(self.y_stddev[...]), means.shape)
+        return jnp.concatenate([self._unscale(means), log_variances + more], axis=-1)
 
     def scale_x(self, x: Array) -> Array:
         """Inputs as the model g takes them."""
-        return (x - self.x_mean[...]) / self.x_stddev[...]
+        mean, stddev = (jnp.broadcast_to(v[...], x.shape) for v in (self.x_mean, self.x_stddev))
+        return (x - mean) / stddev
 
     def scale_y(self, y: Array) -> Array:
         """Targets as the model g is trained on them: (..., targets), in standard deviations."""
         targets = len(self.y_mean[...])
         y = y[:, None] if targets == 1 and y.ndim == 1 else y
-        return (y - self.y_mean[...]) / self.y_stddev[...]
+        mean, stddev = (jnp.broadcast_to(v[...], y.shape) for v in (self.y_mean, self.y_stddev))
+        return (y - mean) / stddev
+
+    def _unscale(self, y: Array) -> Array:
+        mean, stddev = (jnp.broadcast_to(v[...], y.shape) for v in (self.y_mean, self.y_stddev))
+        return mean + stddev * y
 
 
 def standardized_loss(loss: Loss) -> Loss:

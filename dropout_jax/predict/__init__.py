@@ -1,4 +1,4 @@
-"""Predict with dropout models: weight scaling, Monte Carlo dropout, geometric mean, moments."""
+"""Predict with dropout models: MC dropout, weight scaling, moments; how sure they are."""
 
 from dropout_jax._lazy import attach
 

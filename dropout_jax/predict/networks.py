@@ -29,6 +29,18 @@ def ready(key: Key, model: Model, samples: int) -> Parts:
     return split(model, nnx.Param, ...)
 
 
+def arrays(x: Any) -> Any:
+    """x with each of its leaves as a JAX array; raise where there is no example."""
+    x = jax.tree.map(jnp.asarray, x)
+    sizes = {a.shape[:1] for a in jax.tree.leaves(x)}
+    if len(sizes) != 1 or () in sizes or (0,) in sizes:
+        raise ValueError(
+            f"x has the shape {jax.tree.map(jnp.shape, x)}; write inputs (examples, ...), with one "
+            "example or more."
+        )
+    return x
+
+
 def check_samples(samples: int) -> int:
     """Return `samples`, or raise unless it is a whole number over 0."""
     if not isinstance(samples, Integral) or samples < 1:
@@ -36,8 +48,8 @@ def check_samples(samples: int) -> int:
     return samples
 
 
-def sub_networks(parts: Parts, key: Key, x: Array, *, consistent: bool = False) -> Callable:
-    """k -> the outputs of the k-th sub-network for x (examples, ...).
+def sub_networks(parts: Parts, key: Key, x: Any, *, consistent: bool = False) -> Callable:
+    """k -> the outputs of the k-th sub-network for x (examples, ...), an array or a pytree of them.
 
     With `consistent` all examples of a sample go through one sub-network: each example is a batch
     of its own, and all of them have the sample's key.
@@ -58,7 +70,8 @@ def sub_networks(parts: Parts, key: Key, x: Array, *, consistent: bool = False) 
             return run(sample_key, x)
 
         def alone(example):
-            return jax.tree.map(lambda outputs: outputs[0], run(sample_key, example[None]))
+            batch = jax.tree.map(lambda a: a[None], example)
+            return jax.tree.map(lambda outputs: outputs[0], run(sample_key, batch))
 
         return jax.vmap(alone)(x)
 
@@ -66,35 +79,34 @@ def sub_networks(parts: Parts, key: Key, x: Array, *, consistent: bool = False) 
 
 
 def in_batches(
-    reduce: Callable, key: Key, *rows: Array, batch_size: int | None, consistent: bool
+    reduce: Callable, key: Key, *rows: Any, batch_size: int | None, consistent: bool
 ) -> Any:
     """reduce(key, *rows), so many rows at a time; its results have the rows' first axis.
 
     The batches have keys of their own, unless all examples are to share their sub-networks.
     """
-    n = len(rows[0])
+    n = len(jax.tree.leaves(rows)[0])
     if batch_size is None or n <= batch_size:
         return reduce(key, *rows)
-    whole = n // batch_size * batch_size
+    full = n // batch_size
     batches = site_key(key, "batches")
 
     def one(number, rows):
         return reduce(key if consistent else jax.random.fold_in(batches, number), *rows)
 
     def stacked(a):
-        return a[:whole].reshape(-1, batch_size, *a.shape[1:])
+        return a[: full * batch_size].reshape(full, batch_size, *a.shape[1:])
 
-    found = jax.lax.map(
-        lambda batch: one(*batch), (jnp.arange(n // batch_size), tuple(map(stacked, rows)))
-    )
-    found = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), found)
-    if whole == n:
+    numbers = jnp.arange(full, dtype=jnp.int32)
+    found = jax.lax.map(lambda batch: one(*batch), (numbers, jax.tree.map(stacked, rows)))
+    found = jax.tree.map(lambda a: a.reshape(full * batch_size, *a.shape[2:]), found)
+    if full * batch_size == n:
         return found
-    last = one(n // batch_size, [a[whole:] for a in rows])
+    last = one(full, jax.tree.map(lambda a: a[full * batch_size :], rows))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), found, last)
 
 
-def check_batch_size(batch_size: int | None, x: Array) -> int | None:
+def check_batch_size(batch_size: int | None, x: Any) -> int | None:
     """Return `batch_size`, or raise for what is no number of examples."""
     if batch_size is None:
         return None
@@ -103,9 +115,10 @@ def check_batch_size(batch_size: int | None, x: Array) -> int | None:
             f"batch_size is {batch_size!r}; write how many examples go through the model at a "
             "time, such as 1000, or None for all."
         )
-    if parts_of(x) > 1:
+    parts = max(map(parts_of, jax.tree.leaves(x)))
+    if parts > 1:
         raise ValueError(
-            f"batch_size is {batch_size}, and the examples are spread over {parts_of(x)} devices: "
-            "leave batch_size out, and each device takes its own part."
+            f"batch_size is {batch_size}, and the examples are spread over {parts} devices: leave "
+            "batch_size out, and each device takes its own part."
         )
     return int(batch_size)

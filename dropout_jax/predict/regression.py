@@ -10,6 +10,7 @@ import numpy as np
 from dropout_jax._checks import wide_dtype
 from dropout_jax.predict.networks import (
     Model,
+    arrays,
     check_batch_size,
     in_batches,
     ready,
@@ -97,7 +98,7 @@ def mc_regress(
     Learning for Computer Vision?", equation 9, for the two parts; Gal 2016, "Uncertainty in Deep
     Learning", for consistent masks.
     """
-    x = jnp.asarray(x)
+    x = arrays(x)
     parts = ready(key, model, samples)
     options = (samples, check_batch_size(batch_size, x), bool(consistent))
     return _regress(parts[0], options, parts[1:], key, x, check_noise(noise))
@@ -122,7 +123,7 @@ def _regress(static, options, state, key, x, noise):
 
         like = jax.eval_shape(lambda: gaussian(sub_network(0), noise))[0]
         zeros = jnp.zeros(like.shape, like.dtype, out_sharding=like.sharding)
-        return jax.lax.scan(add, (zeros,) * 3, jnp.arange(samples))[0]
+        return jax.lax.scan(add, (zeros,) * 3, jnp.arange(samples, dtype=jnp.int32))[0]
 
     mean, squares, variance = in_batches(
         reduce, key, x, batch_size=batch_size, consistent=consistent
@@ -169,7 +170,7 @@ def mc_log_likelihood(
     Source: Gal and Ghahramani 2016, "Dropout as a Bayesian Approximation", equation 8, with
     noise = tau^(-1/2).
     """
-    x, y = jnp.asarray(x), check_targets(y)
+    x, y = arrays(x), check_targets(y)
     parts = ready(key, model, samples)
     noise = check_noise(noise, positive=True)
     options = (samples, check_batch_size(batch_size, x), bool(consistent))
@@ -191,7 +192,7 @@ def _log_likelihood(static, options, state, key, x, y, noise):
         def add(total, k):
             return jnp.logaddexp(total, log_density(k)), None
 
-        total, _ = jax.lax.scan(add, log_density(0), jnp.arange(1, samples))
+        total, _ = jax.lax.scan(add, log_density(0), jnp.arange(1, samples, dtype=jnp.int32))
         return total - np.log(samples).astype(total.dtype)
 
     return in_batches(reduce, key, x, y, batch_size=batch_size, consistent=consistent)
