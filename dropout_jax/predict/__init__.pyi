@@ -1,3 +1,4 @@
+from . import moments as moments
 from .calibration import Reliability as Reliability
 from .calibration import coverage_curve as coverage_curve
 from .calibration import expected_calibration_error as expected_calibration_error
