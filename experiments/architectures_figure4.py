@@ -15,9 +15,7 @@ Command: python -m experiments.architectures_figure4
          --in-turn
 Time at --budget cpu, on one core: 57 minutes (24 000 updates, 3 seeds, 4 rows); half an hour a row
 of 2 layers of 2048 on a core with matrix units, an hour a row of 3.
-Measured there, in %: 2 layers 1.29 +- 0.01 with dropout and 1.43 +- 0.02 without, 3 layers 1.29 +-
-0.01 and 1.32 +- 0.02; 2 layers of 2048 1.16 +- 0.01 and 1.43 +- 0.02, 3 layers 1.18 +- 0.04 and
-1.31 +- 0.05. Forecast at --budget paper: 0.3 points or more.
+Results: docs/results/architectures_figure4.md.
 """
 
 from collections.abc import Sequence

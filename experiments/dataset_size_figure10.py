@@ -32,16 +32,7 @@ command makes them anew, and experiments.rerun repeats them.
 Time at --budget cpu, on one core: 50 minutes (6000 updates, 3 seeds, 12 rows, and 4 trials a row);
 the pair of 60 000 updates 90, the ten draws of 100 images 15, a row of deepnet's 7, and of 200 000
 updates 50. A million takes two hours of two cores, or, at the full width, 5 minutes of an H200.
-Expected at --budget cpu: dropout gains from 100 images on (1.6 +- 0.4 points, 1.9 at 500 and 1000,
-0.6 at 5000), changes nothing at 10 000 and loses 0.6 at 50 000, which 6000 updates see 12 times: it
-underfits. After 60 000 updates 1.34 against 1.46 % there, which three seeds do not tell apart. The
-rows hot_: 25.2 +- 0.6 with dropout against 29.4 +- 1.0 at 100 images, so that the answer is no, and
-48 +- 7 against 8.8 +- 0.3 at 1000, where the net with dropout comes apart. After 120 updates
-dropout gains 1.4 +- 0.3 points at 100. Deepnet's settings: 24.7 +- 0.8 % at 100, level with our
-net without dropout, 13.2 +- 0.5 at 1000 and 8.8 +- 0.3 at 5000, where it has not settled; without
-dropout 83 %. With the later ramp 24.2 +- 0.6 at 100, 6.4 +- 0.1 at 1000, 3.3 +- 0.1 at 5000, and
-at 100 23.2 +- 0.6 after 200 000 updates and 23.0 +- 0.8 after a million. After a million with the
-first 78 +- 6: the net comes apart when momentum gets to 0.99.
+Results: docs/results/dataset_size_figure10.md.
 """
 
 import dataclasses

@@ -11,8 +11,8 @@ one beginning, and nothing is chosen. early and late dropout change after a thir
 
 Command: python -m experiments.family
     for example --methods dropout standout; it goes on where it stopped
-Expected: 1.36 to 1.53 % for the ReLU members, 1.50 without noise; forty minutes of one core that
-other work shared.
+Time: forty minutes of one core that other work shared.
+Results: docs/results/family.md.
 """
 
 import dataclasses

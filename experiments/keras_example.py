@@ -7,12 +7,13 @@ The two draw other random numbers, so that their accuracies agree on average ove
 
 Command: python -m experiments.keras_example      (needs pip install -e .[compare])
 Time: a minute and a half on two cores.
-Expected: test accuracies that differ by less than two standard errors of their difference.
+Expected: test accuracies that do not differ by more than chance.
 
 The accuracy is that of the last epoch, so that the test set, which is the validation data of the
 example, chooses nothing. Seconds an epoch are of training: neither the validation nor the first
 epoch, which compiles, is in them. Seed by seed the two take turns. Being times, they differ when
 the record is run again.
+Results: docs/results/keras_example.md.
 """
 
 import os

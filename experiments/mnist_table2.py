@@ -21,16 +21,10 @@ Command: python -m experiments.mnist_table2 --tune, then without --tune    (--bu
          --tune, then the same with --updates 500000 --tuned-at 12000
 Time at --budget cpu, on one core: 12 000 updates of 3 seeds take 9 minutes a row, and each of the 3
 to 6 trials of --tune 5 to 9, with one seed. Ask for other rows than the budget's with --rows.
-Measured there, in %: dropout 1.65 +- 0.05, and max-norm 1.50 +- 0.05, maxout 1.47 +- 0.03, logistic
-units 2.91 +- 0.08; without dropout ReLUs 1.45 +- 0.02, and max-norm 1.36 +- 0.04. The wider nets
-and logistic units without dropout have not run at it. The two of 60 000 updates take 37 minutes
-each: 1.14 +- 0.02 with dropout and max-norm, and 1.29 +- 0.02 without dropout. That of 120 000
-takes 68 minutes of two cores with matrix units: 1.10 +- 0.03. The wider nets take 2 to 3 minutes
-each of an H200 for as many: 1.07 +- 0.03, 1.06 +- 0.02, 1.02 +- 0.04. 500 000 of 3x1024 with five
-seeds take 3 (their six trials 13 of a core): 1.04 +- 0.03.
-Forecast: at --budget paper the means of Table 2 to within 0.05 points. Figure 4 has six such nets
-between 1.69 and 2.04 % with dropout, and 1.73 and 2.62 % without, after 10 000 of the million
-updates, and apart from 20 000 on.
+The two of 60 000 updates take 37 minutes each, that of 120 000 takes 68 of two cores with matrix
+units. The wider nets take 2 to 3 minutes each of an H200 for as many, and 500 000 updates of 3x1024
+with five seeds take 3.
+Results: docs/results/mnist_table2.md.
 """
 
 import dataclasses

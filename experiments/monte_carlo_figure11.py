@@ -12,8 +12,8 @@ in the paper's convention, where the paper has 2.
 Selection: of the learning rate, if --tune is run; the committed record's is set beforehand.
 
 Command: python -m experiments.monte_carlo_figure11
-Expected at --budget cpu: 3.59 % at k = 1, 1.99 % at k = 51 and for weight scaling, 1.98 % at
-k = 119, from nets of 12 000 updates; about half an hour of one core.
+Time at --budget cpu: about half an hour of one core.
+Results: docs/results/monte_carlo_figure11.md.
 """
 
 import dataclasses

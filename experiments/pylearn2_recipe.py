@@ -14,8 +14,8 @@ Selection: none. The epochs were chosen by the authors, on the last 10 000 train
 
 Command: python -m experiments.pylearn2_recipe    (again, to go on after an interruption)
 Time: 264 000 updates take 44 minutes a seed on one core, so over two hours a row of three.
-Expected of dropout_60k: 1.06 +- 0.01 %, three seeds; their mean moves between 1.04 and 1.11 % over
-the last hundred epochs. standard_60k has no run yet.
+standard_60k has no run yet.
+Results: docs/results/pylearn2_recipe.md.
 """
 
 import dataclasses

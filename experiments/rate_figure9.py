@@ -17,9 +17,8 @@ all in the paper's convention would be keep^2 times it for the weights out of a 
 Command: python -m experiments.rate_figure9 --tune, then without --tune
 Time at --budget cpu, on one core: 21 minutes of --tune and 26 of training for the 10 rows with n
 fixed (10 000 updates, 3 seeds), 6 and 6 for those with pn fixed but the last.
-Expected: with n fixed a U, 3.06 % at rate 0, 2.8 to 3.0 % from 0.1 to 0.4, 4.7 % at 0.8 and 15 % at
-0.9, where the training error is 14 %. With pn fixed 4.01 % at 0, 3.73 % at 0.1 and 4.4 % or more
-from 0.4 on: such narrow nets underfit. Their row at 0.9 has no run yet.
+Expected: with n fixed a U; with pn fixed, narrow nets that underfit at high rates.
+Results: docs/results/rate_figure9.md.
 """
 
 import dataclasses

@@ -14,9 +14,7 @@ Selection: on the last 10 000 training images after the full number of updates; 
 
 Command: python -m experiments.regularizers_table9 --tune, then without --tune
 Time at --budget cpu, on one core: 5 minutes a row (6000 updates, 3 seeds), 3.5 a trial of --tune.
-Measured there, in %: l2 1.41 +- 0.02, l2_l1 1.40 +- 0.01, l2_kl_sparsity 1.37 +- 0.01, maxnorm
-1.48 +- 0.05, and dropout_l2 2.18 +- 0.06 and dropout_maxnorm 1.79 +- 0.04, which underfit. Forecast
-at --budget paper: the order of the paper's table.
+Results: docs/results/regularizers_table9.md.
 """
 
 import dataclasses

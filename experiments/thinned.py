@@ -9,10 +9,9 @@ last 10 000 training images; the learning rates below are those that it chose. T
 updates and the blocks of 16 were not chosen so: they come from a first trial.
 
 Command: python -m experiments.thinned --study compare    (also tune, life, block, headline)
-Expected: at 100 epochs 1.24 % thinned and 1.25 % element-wise, five seeds each, in 28 and 85
-minutes of one core that other work shared; times to compare are those of
-`scripts/benchmark --suites thin`.
-The headline, 400 epochs at max-norm 2, ends at 1.10 ± 0.01 % after 88 minutes of such a core.
+Time: at 100 epochs and five seeds, half an hour of one core thinned, an hour and a half
+element-wise; times to compare are those of `scripts/benchmark --suites thin`.
+Results: docs/results/thinned.md.
 """
 
 import dataclasses

@@ -10,8 +10,8 @@ Were the examples' gradients under one mask correlated by rho on average, sharin
 examples of K updates would multiply the noise by 1 + (B K - 1) rho.
 
 Command: python -m experiments.thinned_noise
-Expected: 1.06, 2.7 and 16 times element-wise dropout's noise for lives of 1, 10 and 100 updates, so
-that rho is near 0.0015; three minutes of one core.
+Time: three minutes of one core.
+Results: docs/results/thinned.md.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,30 +1,38 @@
 """Numbers in the prose of a page, read from the records: the text of a value marker to the number.
 
-A page writes `<!-- value:mnist_table2/627ba1c201 test_error --><!-- /value -->`, and
+A page writes `<!-- value:mnist_table2/dropout_relu_3x1024@12000 --><!-- /value -->`, and
 `scripts/make_tables` fills it. A marker is one of
 
-    RUN METRIC              mean ± standard error over the seeds; also METRIC@UPDATES along the way
-    RUN METRIC lowest       of the seeds; or highest, or mean
-    RUN minutes             that the run took; or seconds, or updates
-    HIGHER - LOWER METRIC   difference of two runs ± its standard error; never negative
-    HIGHER - LOWER METRIC sigmas    the difference in standard errors
-    HIGHER / LOWER METRIC   ratio of the two means
-    published NAME          a number of `records/literature.py`
+    RUN                 mean ± standard error of the test error over the seeds
+    RUN METRIC          of another metric; METRIC@UPDATES on the way there
+    RUN METRIC lowest   of the seeds; or highest, or mean
+    RUN minutes         that the run took; or seconds, or updates
+    HIGHER - LOWER      difference of two runs ± its standard error; also METRIC; never negative
+    HIGHER - LOWER sigmas    the difference in standard errors
+    HIGHER / LOWER      ratio of the two means; also METRIC
+    RUN METRIC / METRIC ratio of the means of two metrics of one run
+    published NAME      a number of `records/literature.py`; or CURVE@X, a point of a curve there
     benchmark SUITE COLUMN LIBRARY NAME=VALUE ...   a measured time; or lowest, highest of several
 
-where a RUN is `experiment/name of its file`, and `digits=1` after it changes the decimals.
-Standard library only.
+where a RUN is `experiment/name of its file` or `experiment/row@updates`, and `digits=1` anywhere
+changes the decimals. Standard library only.
 """
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.records import literature, record, stats
+from experiments.records import literature, record, trials
 from experiments.records.record import Record
 
-PICKED = {"lowest": min, "highest": max}
+PICKED = {
+    "lowest": min,
+    "highest": max,
+    "mean": lambda values: math.fsum(values) / len(values),
+}
+AMOUNTS = ("minutes", "seconds", "updates")
 
 
 def value(marker: str, results: Path = record.RESULTS) -> str:
@@ -36,32 +44,75 @@ def value(marker: str, results: Path = record.RESULTS) -> str:
     >>> value("published table2/dropout_relu_maxnorm_3x1024")
     '1.06'
     """
-    words = [word for word in marker.split() if not word.startswith("digits=")]
-    given = [int(word[len("digits=") :]) for word in marker.split() if word.startswith("digits=")]
-    digits = given[0] if given else None
+    digits = re.search(r" digits=(\d)\b", marker)
+    words = re.sub(r" digits=\d\b", "", marker).split()
     try:
-        match words:
-            case ["published", name]:
-                return published(name)
-            case ["benchmark", suite, column, *asked]:
-                return measured(results, suite, column, asked, digits)
-            case [run, "minutes" | "seconds" | "updates" as what]:
-                return amount(_read(results, run), what, digits)
-            case [run, metric]:
-                return stats.plus_minus(_metric(_read(results, run), metric), _or(digits, 2))
-            case [run, metric, "lowest" | "highest" | "mean" as which]:
-                pick = PICKED.get(which, lambda values: math.fsum(values) / len(values))
-                return f"{pick(_metric(_read(results, run), metric)):.{_or(digits, 2)}f}"
-            case [higher, "-" | "/" as sign, lower, metric, *rest]:
-                pair = [_metric(_read(results, run), metric) for run in (higher, lower)]
-                return compared(sign, *pair, in_errors=rest == ["sigmas"], digits=digits)
-    except (KeyError, IndexError, OSError) as error:
-        raise ValueError(f"value:{marker} asks for what is not there: {error}") from error
-    raise ValueError(f"value:{marker} is not understood; see experiments/report/values.py")
+        return _value(words, results, int(digits[1]) if digits else None)
+    except (KeyError, IndexError, OSError, ValueError) as error:
+        raise ValueError(f"value:{marker}: {error}") from error
+
+
+def _value(words: list[str], results: Path, digits: int | None) -> str:
+    match words:
+        case ["published", name]:
+            return published(name)
+        case ["benchmark", suite, column, *asked]:
+            return measured(results, suite, column, asked, digits)
+        case [higher, "-" | "/" as sign, lower, *rest]:
+            metric, how = _how(rest, ("sigmas",))
+            runs = [found(results, run) for run in (higher, lower)]
+            return compared(sign, *runs, metric, in_errors=how == "sigmas", digits=digits)
+        case [run, metric, "/", other]:
+            means = [record.mean_and_stderr(_metric(found(results, run), m)) for m in (metric, other)]
+            return f"{means[0][0] / means[1][0]:.{_or(digits, 1)}f}"
+        case [run, *rest]:
+            r, (metric, how) = found(results, run), _how(rest, (*PICKED, *AMOUNTS))
+            if how in AMOUNTS:
+                return amount(r, how, digits)
+            if how in PICKED:
+                return f"{PICKED[how](_metric(r, metric)):.{_or(digits, 2)}f}"
+            return record.plus_minus(_metric(r, metric), _or(digits, 2))
+    raise ValueError("is not understood; see experiments/report/values.py")
+
+
+def _how(words, known) -> tuple[str, str]:
+    """The metric that the rest of a marker names, and how it is to be shown."""
+    how = [word for word in words if word in known]
+    metric = [word for word in words if word not in known]
+    if len(how) > 1 or len(metric) > 1:
+        raise ValueError("is not understood; see experiments/report/values.py")
+    return (metric or ["test_error"])[0], (how or [""])[0]
+
+
+def found(results: Path, run: str) -> Record:
+    """The record of a file, or the newest of a row (after so many updates) that read the test set.
+
+    As in the tables, a run with settings that were chosen later takes the place of an earlier one.
+    """
+    if (file := results / f"{run}.json").exists():
+        return record.read(file)
+    experiment, _, name = run.partition("/")
+    row, _, updates = name.partition("@")
+    same = {
+        trials.fixed(r.config): r
+        for r in record.newest(record.read_all(experiment, results))
+        if r.config.get("row") == row and not r.config.get("validation")
+        if not updates or r.config.get("updates") == int(updates)
+    }.values()
+    if len(same) != 1:
+        names = ", ".join(f"{r.path.stem} ({r.config['updates']} updates)" for r in same)
+        raise ValueError(f"{len(same)} runs are called {run}{names and f': {names}'}")
+    return next(iter(same))
 
 
 def published(name: str) -> str:
-    """A printed number, with its spread where the paper gives one."""
+    """A printed number; of Figure 4, the lowest and highest of its nets after so many updates."""
+    curve, _, x = name.partition("@")
+    if curve in ("figure4/dropout", "figure4/standard"):
+        _, lowest, highest = literature.figure_4_range(curve.endswith("dropout"), int(x))
+        return f"{lowest:.2f} to {highest:.2f}"
+    if x:
+        return f"{next(y for at, y, _ in literature.CURVES[curve].points if at == float(x)):.2f}"
     number = literature.PUBLISHED[name]
     return f"{number.value:g}" if number.value >= 10 else f"{number.value:.2f}"
 
@@ -75,15 +126,21 @@ def amount(r: Record, what: str, digits: int | None) -> str:
 
 
 def compared(
-    sign: str, higher: Sequence[float], lower: Sequence[float], *, in_errors: bool, digits
+    sign: str, higher: Record, lower: Record, metric: str, *, in_errors: bool, digits: int | None
 ) -> str:
-    """Difference or ratio of the means of two runs."""
-    a, b = (stats.mean_and_stderr(values)[0] for values in (higher, lower))
+    """Difference or ratio of the means of two runs.
+
+    Seeds that draw training cases of their own are compared one by one: both runs draw the same.
+    """
+    ours, theirs = _metric(higher, metric), _metric(lower, metric)
+    a, b = (record.mean_and_stderr(values)[0] for values in (ours, theirs))
     if sign == "/":
         return f"{a / b:.{_or(digits, 1)}f}"
     if a < b:
         raise ValueError(f"a difference is negative, {a - b:.3f}: turn the sentence round")
-    stderr = stats.difference(higher, lower).stderr
+    stderr = record.difference_stderr(ours, theirs)
+    if higher.config.get("training_cases") and len(ours) == len(theirs):
+        stderr = record.mean_and_stderr([a - b for a, b in zip(ours, theirs, strict=True)])[1]
     if in_errors:
         return f"{(a - b) / stderr:.{_or(digits, 1)}f}"
     shown = f"{a - b:.{_or(digits, 2)}f}"
@@ -96,19 +153,17 @@ def measured(results: Path, suite: str, column: str, asked: Sequence[str], digit
     `asked` is the library, what the row's other entries are (`shape=1024x1024`, `rate=0.5`), and
     perhaps lowest or highest.
     """
-    which = [word for word in asked if word in PICKED]
+    which = [word for word in asked if word in PICKED and word != "mean"]
     wanted = dict(word.split("=", 1) for word in asked if "=" in word)
     wanted["library"] = " ".join(word for word in asked if word not in which and "=" not in word)
     rows = json.loads((results / "benchmark" / f"{suite}.json").read_text("utf-8"))["rows"]
-    found = [row[column] for row in rows if row.get("mode") != "single_call" and _fits(row, wanted)]
-    if len(found) != 1 and not which or not found:
-        raise ValueError(f"{len(found)} rows of {suite} fit {wanted}, and one is to be shown")
-    picked = PICKED[which[0]](found) if which else found[0]
+    fitting = [
+        row[column] for row in rows if row.get("mode") != "single_call" and _fits(row, wanted)
+    ]
+    if len(fitting) != 1 and not which or not fitting:
+        raise ValueError(f"{len(fitting)} rows of {suite} fit {wanted}, and one is to be shown")
+    picked = PICKED[which[0]](fitting) if which else fitting[0]
     return f"{picked:.{_or(digits, 2 if picked < 10 else 0)}f}"
-
-
-def _read(results: Path, run: str) -> Record:
-    return record.read(results / f"{run}.json")
 
 
 def _metric(r: Record, metric: str) -> list[float]:

@@ -15,13 +15,13 @@ from experiments.report.values import value
 PLAIN, DROPPED = [1.6, 1.8], [1.2, 1.4]
 
 
-def write(folder, values, name="mnist", **extra):
+def write(folder, values, name="mnist", config=None, **extra):
     result = {
-        "final": {"test_error": values, "train_error": values},
+        "final": {"test_error": values, "train_error": [2 * v for v in values]},
         "by_epoch": {"test_error": [[2 * v, v] for v in values]},
         "extra": {"updates": 120_000, "evaluated_at": [600, 1200], **extra},
     }
-    config = {"seeds": len(values), "hidden": [8], "rate": values[0]}
+    config = {"seeds": len(values), "hidden": [8], "rate": values[0], **(config or {})}
     path = record.write(name, config, result, data_sha256="ab", wall_seconds=90, folder=folder)
     return f"{name}/{path.stem}"
 
@@ -41,21 +41,33 @@ def test_values_of_a_run(tmp_path, runs):
     plain, dropped = runs
     stderr = math.hypot(0.1, 0.1)
     for marker, expected in {
-        f"{plain} test_error": "1.70 ± 0.10",
-        f"{plain} test_error digits=1": "1.7 ± 0.1",
+        plain: "1.70 ± 0.10",
+        f"{plain} train_error": "3.40 ± 0.20",
+        f"{plain} digits=1": "1.7 ± 0.1",
         f"{plain} test_error@600": "3.40 ± 0.20",
-        f"{plain} test_error lowest": "1.60",
+        f"{plain} lowest": "1.60",
         f"{plain} test_error highest": "1.80",
         f"{plain} test_error mean": "1.70",
         f"{plain} minutes": "2",
         f"{plain} minutes digits=1": "1.5",
         f"{plain} seconds": "90",
         f"{plain} updates": "120 000",
-        f"{plain} - {dropped} test_error": f"0.40 ± {stderr:.2f}",
-        f"{plain} - {dropped} test_error sigmas": f"{0.4 / stderr:.1f}",
+        f"{plain} - {dropped}": f"0.40 ± {stderr:.2f}",
+        f"{plain} - {dropped} sigmas": f"{0.4 / stderr:.1f}",
         f"{plain} / {dropped} test_error digits=2": "1.31",
+        f"{plain} test_error / train_error": "0.5",
     }.items():
         assert value(marker, tmp_path) == expected, marker
+
+
+def test_a_run_is_found_by_its_row(tmp_path):
+    for updates, error in ((10, 2.0), (20, 1.0)):
+        write(tmp_path, [error], config={"row": "wide", "updates": updates})
+    write(tmp_path, [9.0], config={"row": "wide", "updates": 20, "quick": True})
+    assert value("mnist/wide@10", tmp_path) == "2.00"
+    assert value("mnist/wide@10 - mnist/wide@20", tmp_path) == "1.00"
+    with pytest.raises(ValueError, match=r"2 runs are called mnist/wide: .*\(10 updates\), "):
+        value("mnist/wide", tmp_path)
 
 
 def test_one_seed_has_no_spread(tmp_path):
@@ -95,12 +107,12 @@ def test_a_difference_that_the_sentence_turns_round_is_an_error(tmp_path, runs):
 @pytest.mark.parametrize(
     ("marker", "message"),
     [
-        ("mnist/none test_error", "asks for what is not there.*none.json"),
-        ("RUN val_error", "asks for what is not there.*val_error"),
+        ("mnist/none", "value:mnist/none: 0 runs are called mnist/none"),
+        ("RUN val_error", "val_error"),
         ("RUN test_error@7", "7 is not in list"),
-        ("published table2/none", "asks for what is not there"),
-        ("RUN", "is not understood; see experiments/report/values.py"),
-        ("RUN test_error largest", "is not understood"),
+        ("published table2/none", "table2/none"),
+        ("RUN test_error largest", "is not understood; see experiments/report/values.py"),
+        ("RUN lowest highest", "is not understood"),
     ],
 )
 def test_a_value_that_is_not_there_is_an_error(tmp_path, runs, marker, message):
@@ -132,7 +144,7 @@ def test_only_what_is_between_the_marks_changes(tmp_path, runs):
         ("<!-- table:mnist -->", "does not end"),
         ("<!-- table:mnist --><!-- table:thinned --><!-- /table -->", "does not end"),
         ("<!-- value:mnist/a b -->1<!-- /table -->", "does not end"),
-        ("<!-- value:mnist/a b -->1<!-- /value -->", "what is not there"),
+        ("<!-- value:mnist/a b -->1<!-- /value -->", "0 runs are called mnist/a"),
     ],
 )
 def test_a_broken_mark_is_an_error(tmp_path, make_tables, capsys, text, message):
