@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+SETUP = ROOT / "docs" / "site"
 SITE = ROOT / "build" / "docs"
+ZENSICAL = [sys.executable, "-m", "zensical"]
 PAGES = ("README.md", "CONTRIBUTING.md", "docs", "experiments/results")
 
 
-def copy(folder: Path = SITE) -> None:
+def copy(folder: Path) -> None:
     """Put the pages, and what the generator reads, into `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
     for name in PAGES:
@@ -25,18 +27,22 @@ def copy(folder: Path = SITE) -> None:
             shutil.copytree(source, copied, ignore=shutil.ignore_patterns("site", "__pycache__"))
         else:
             shutil.copy(source, copied)
-    for file in ("zensical.toml", "docstrings.py"):
-        shutil.copy(ROOT / "docs" / "site" / file, folder)
+    shutil.copy(SETUP / "docstrings.py", folder)
+    text = (SETUP / "zensical.toml").read_text(encoding="utf-8")
+    (folder / "zensical.toml").write_text(text.replace("ROOT", str(ROOT)), encoding="utf-8")
+
+
+def build(folder: Path) -> int:
+    """Build the site in `folder`/site; the exit code is not 0 where a link or a page is missing."""
+    copy(folder)
+    return subprocess.run([*ZENSICAL, "build", "--clean", "--strict"], cwd=folder).returncode
 
 
 def main(arguments: list[str]) -> int:
-    copy()
-    # Relative to the folder, where zensical looks for the pages and for docstrings.py.
-    zensical = [sys.executable, "-m", "zensical"]
-    done = subprocess.run([*zensical, "build", "--clean", "--strict"], cwd=SITE)
-    if done.returncode or arguments == ["--build"]:
-        return done.returncode
-    return subprocess.run([*zensical, "serve"], cwd=SITE).returncode
+    code = build(SITE)
+    if code or arguments == ["build"]:
+        return code
+    return subprocess.run([*ZENSICAL, "serve"], cwd=SITE).returncode
 
 
 if __name__ == "__main__":

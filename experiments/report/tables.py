@@ -1,4 +1,4 @@
-"""The tables of the pages (both README.md): each a function from the folder of results to markdown.
+"""The tables of the pages: each a function from the folder of results to markdown.
 
 Every number comes from a record and links to it; a spread is the standard error of the mean over
 seeds. Records made with --quick and records that a newer run of the same config replaces are left

@@ -24,7 +24,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.records import literature, record, trials
+from experiments.records import literature, record, stats, trials
 from experiments.records.record import Record
 
 PICKED = {
@@ -63,15 +63,15 @@ def _value(words: list[str], results: Path, digits: int | None) -> str:
             runs = [found(results, run) for run in (higher, lower)]
             return compared(sign, *runs, metric, in_errors=how == "sigmas", digits=digits)
         case [run, metric, "/", other]:
-            means = [record.mean_and_stderr(_metric(found(results, run), m)) for m in (metric, other)]
-            return f"{means[0][0] / means[1][0]:.{_or(digits, 1)}f}"
+            over, under = (_metric(found(results, run), name) for name in (metric, other))
+            return f"{sum(over) / sum(under):.{_or(digits, 1)}f}"
         case [run, *rest]:
             r, (metric, how) = found(results, run), _how(rest, (*PICKED, *AMOUNTS))
             if how in AMOUNTS:
                 return amount(r, how, digits)
             if how in PICKED:
                 return f"{PICKED[how](_metric(r, metric)):.{_or(digits, 2)}f}"
-            return record.plus_minus(_metric(r, metric), _or(digits, 2))
+            return stats.plus_minus(_metric(r, metric), _or(digits, 2))
     raise ValueError("is not understood; see experiments/report/values.py")
 
 
@@ -133,14 +133,13 @@ def compared(
     Seeds that draw training cases of their own are compared one by one: both runs draw the same.
     """
     ours, theirs = _metric(higher, metric), _metric(lower, metric)
-    a, b = (record.mean_and_stderr(values)[0] for values in (ours, theirs))
+    a, b = (stats.mean_and_stderr(values)[0] for values in (ours, theirs))
     if sign == "/":
         return f"{a / b:.{_or(digits, 1)}f}"
     if a < b:
         raise ValueError(f"a difference is negative, {a - b:.3f}: turn the sentence round")
-    stderr = record.difference_stderr(ours, theirs)
-    if higher.config.get("training_cases") and len(ours) == len(theirs):
-        stderr = record.mean_and_stderr([a - b for a, b in zip(ours, theirs, strict=True)])[1]
+    paired = bool(higher.config.get("training_cases")) and len(ours) == len(theirs)
+    stderr = stats.difference(ours, theirs, paired=paired).stderr
     if in_errors:
         return f"{(a - b) / stderr:.{_or(digits, 1)}f}"
     shown = f"{a - b:.{_or(digits, 2)}f}"

@@ -111,8 +111,8 @@ def test_what_is_missing_is_named(checkout, files, old, new, message):
         family_table.table(checkout)
 
 
-def test_the_readme_shows_it(tmp_path):
+def test_the_page_of_functions_shows_it(tmp_path):
     text = "<!-- table:family --><!-- /table -->"
     made, differing = pages.regenerate(text, tmp_path)
     assert differing == ["table family"] and family_table.table() in made
-    assert "<!-- table:family -->" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "<!-- table:family -->" in (ROOT / "docs/functions.md").read_text(encoding="utf-8")
