@@ -5,6 +5,8 @@ Pages link to each other and to records by paths that hold in the repository; th
 same tree, so that they hold in the site too. README.md is its first page.
 """
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,9 +29,21 @@ def copy(folder: Path) -> None:
             shutil.copytree(source, copied, ignore=shutil.ignore_patterns("site", "__pycache__"))
         else:
             shutil.copy(source, copied)
+    for file in linked_files(folder / "source"):
+        (folder / "source" / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, folder / "source" / file)
     shutil.copy(SETUP / "docstrings.py", folder)
     text = (SETUP / "zensical.toml").read_text(encoding="utf-8")
     (folder / "zensical.toml").write_text(text.replace("ROOT", str(ROOT)), encoding="utf-8")
+
+
+def linked_files(source: Path) -> set[str]:
+    """The source files that pages link to, seen from the root."""
+    found = set()
+    for page in source.rglob("*.md"):
+        for link in re.findall(r"\]\(([\w./]+\.py)\)", page.read_text(encoding="utf-8")):
+            found.add(os.path.relpath(page.parent / link, source))
+    return found
 
 
 def build(folder: Path) -> int:

@@ -16,7 +16,7 @@ def markdown(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
 
 def folded(summary: str, text: str) -> str:
     """Text that a reader unfolds; `summary` is plain text."""
-    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
+    return f'<details markdown="1"><summary>{summary}</summary>\n\n{text}\n\n</details>'
 
 
 def device(r: Record) -> str:

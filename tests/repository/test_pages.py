@@ -24,7 +24,7 @@ PAGES += sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 INLINE = re.compile(r"`python -m (experiments\.[^`]+)`")
 LINE = re.compile(r"^python -m (experiments\.[^#\n]+)", re.MULTILINE)
-SCRIPT = re.compile(r"(?<![\w./])scripts/\w+")
+SCRIPT = re.compile(r"(?<![\w./])scripts/\w+\b(?![*.])")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RESULT = re.compile(r"\d(?: %)? (?:±|\+-|\+/-) \d")
 
@@ -156,7 +156,7 @@ def test_a_command_that_is_not_understood_is_found(understand):
 def test_scripts_that_pages_name_can_be_started():
     named = {name for page in PAGES for name in SCRIPT.findall(text(page))}
     assert len(named) > 5
-    for name in named - {"scripts/constraints"}:  # scripts/constraints.txt
+    for name in named:
         assert os.access(ROOT / name, os.X_OK), name
 
 
@@ -171,7 +171,7 @@ def test_every_experiment_has_a_page_and_every_page_is_in_the_navigation():
 
 
 def public_names():
-    """What users call, by its full name: functions and classes, not modules or aliases of types."""
+    """What users call, by its full name: public functions and classes that have an example."""
     for module in (
         dj,
         layers,
@@ -186,8 +186,13 @@ def public_names():
         names = getattr(module, "__all__", None) or [n for n in vars(module) if n[0] != "_"]
         for name in names:
             found = getattr(module, name)
-            if callable(found) and getattr(found, "__module__", "").startswith("dropout_jax"):
-                yield found.__module__, found.__qualname__
+            module_name = getattr(found, "__module__", None) or ""
+            if (
+                callable(found)
+                and module_name.startswith("dropout_jax")
+                and ">>>" in str(found.__doc__)
+            ):
+                yield module_name, found.__qualname__
 
 
 def test_the_reference_holds_every_public_function():
