@@ -160,9 +160,7 @@ def test_scripts_that_pages_name_can_be_started():
         assert os.access(ROOT / name, os.X_OK), name
 
 
-def test_every_experiment_has_a_page_and_every_page_is_in_the_navigation():
-    navigation = text("docs/site/zensical.toml")
-    assert [page for page in PAGES if f'"{page}"' not in navigation] == []
+def test_every_experiment_has_a_page():
     results = ROOT / "experiments" / "results"
     experiments = {folder.name for folder in results.iterdir() if (folder / "").is_dir()}
     pages = {page.stem for page in (ROOT / "docs" / "results").glob("*.md")}
@@ -186,13 +184,9 @@ def public_names():
         names = getattr(module, "__all__", None) or [n for n in vars(module) if n[0] != "_"]
         for name in names:
             found = getattr(module, name)
-            module_name = getattr(found, "__module__", None) or ""
-            if (
-                callable(found)
-                and module_name.startswith("dropout_jax")
-                and ">>>" in str(found.__doc__)
-            ):
-                yield module_name, found.__qualname__
+            ours = (getattr(found, "__module__", None) or "").startswith("dropout_jax")
+            if ours and callable(found) and ">>>" in str(found.__doc__):
+                yield found.__module__, found.__qualname__
 
 
 def test_the_reference_holds_every_public_function():
@@ -203,7 +197,8 @@ def test_the_reference_holds_every_public_function():
         for part in name.split("."):
             found = getattr(found, part)
         shown.add((found.__module__, found.__qualname__))
-    assert set(public_names()) - shown == set()
+    missing = set(public_names()) - shown
+    assert not missing, f"write ::: dropout_jax.<name> on a page of docs/reference for {missing}"
     assert len(shown) > 80
 
 
