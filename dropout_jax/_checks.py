@@ -64,6 +64,37 @@ def check_key(key: Key) -> Key:
     return key
 
 
+def check_count(name: str, value: Any, example: int) -> int:
+    """Return `value`, or raise if it is not a whole number of 1 or more."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(
+            f"{name} is {value!r}; write a whole number, 1 or more, such as {example}."
+        )
+    return int(value)
+
+
+def check_positive(name: str, value: Any, example: Any, *, zero: bool = False) -> Any:
+    """Return `value`, or raise if a concrete value of it is not over 0 (or not 0 or more)."""
+    if isinstance(value, jax.core.Tracer):
+        return value
+    try:
+        good = np.asarray(value) >= 0 if zero else np.asarray(value) > 0
+    except TypeError:  # a string, None, an object
+        raise TypeError(f"{name} is {value!r}; write a number, such as {example}.") from None
+    if not np.all(good):
+        bound = "0 or more" if zero else "over 0"
+        raise ValueError(f"{name} is {value}; write a number {bound}, such as {example}.")
+    return value
+
+
+def check_choice(name: str, value: Any, *choices: str) -> Any:
+    """Return `value`, or raise if it is none of the choices."""
+    if value not in choices:
+        *some, last = map(repr, choices)
+        raise ValueError(f"{name} is {value!r}; write {', '.join(some)} or {last}.")
+    return value
+
+
 def check_given(x: Any, name: str) -> Any:
     """Return `x`, or raise for what is no array and JAX has no clear word for."""
     if x is None or isinstance(x, (dict, str)):

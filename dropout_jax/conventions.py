@@ -1,4 +1,4 @@
-"""Weight scaling at inference, and the exact map between the two conventions of dropout."""
+"""Weight scaling at inference, and hyperparameters for scaled or unscaled (paper) dropout."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dropout_jax._checks import check_floating, check_keep, wide_dtype
+from dropout_jax._weights import is_weight, of_each_leaf
 from dropout_jax.typing import Array
 
 
@@ -20,8 +21,9 @@ def scale_for_inference(params: Any, keep: Any) -> Any:
     input.
 
     Args:
-      params: a pytree of arrays, or one array. In a pytree, leaves with fewer than two axes
-        (biases) are left alone.
+      params: a pytree of arrays, or one array. In a pytree, biases are left alone: leaves with
+        fewer than two axes, and those of that name (attention's have two). So are the scales of
+        normalisations.
       keep: the probability of keeping a unit that *feeds* the weight, in [0, 1]: a number, or a
         pytree prefix of `params` with a number a subtree, such as {"hidden": 0.8, "output": 0.5}.
 
@@ -42,17 +44,15 @@ def scale_for_inference(params: Any, keep: Any) -> Any:
     Source: Srivastava et al. 2014, section 4, W_test = p W.
     """
     bare = jax.tree.structure(params) == jax.tree.structure(0)
+    jax.tree.map(check_keep, keep)
+    paths, structure = jax.tree_util.tree_flatten_with_path(params)
+    return structure.unflatten(
+        _scaled_weight(weight, keep) if bare or is_weight(path, weight) else weight
+        for (path, weight), keep in zip(paths, of_each_leaf(keep, params), strict=True)
+    )
 
-    def scale_subtree(keep, subtree):
-        check_keep(keep)
-        return jax.tree.map(lambda w: _scaled_weight(w, keep, bare), subtree)
 
-    return jax.tree.map(scale_subtree, keep, params)
-
-
-def _scaled_weight(weight, keep, always):
-    if not always and jnp.ndim(weight) < 2:
-        return weight
+def _scaled_weight(weight, keep):
     # NumPy's float64 stays what it is, with JAX's 64-bit mode or without.
     weight = weight if isinstance(weight, np.ndarray) else jnp.asarray(weight)
     check_floating(weight, "weight")

@@ -1,4 +1,4 @@
-"""Flax NNX layers: Dropout, a drop-in for flax.nnx.Dropout, its family, and the papers' MLP."""
+"""Dropout layers for Flax NNX: a drop-in for flax.nnx.Dropout, the rest of the family, an MLP."""
 
 from dropout_jax._lazy import attach
 

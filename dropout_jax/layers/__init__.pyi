@@ -1,6 +1,7 @@
 from .alpha import AlphaDropout as AlphaDropout
 from .alpha import FeatureAlphaDropout as FeatureAlphaDropout
 from .attention import dot_product_attention as dot_product_attention
+from .base import NoiseLayer as NoiseLayer
 from .block import DropBlock as DropBlock
 from .concrete import ConcreteDropout as ConcreteDropout
 from .connect import DropConnectLinear as DropConnectLinear

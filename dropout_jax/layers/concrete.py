@@ -1,12 +1,15 @@
-"""Concrete dropout as a layer: it learns its rate."""
+"""Concrete dropout as a Flax layer: it learns its dropout rate by gradient descent."""
 
+import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from dropout_jax.layers.base import NoiseLayer
+from dropout_jax._checks import check_positive
+from dropout_jax.layers.base import NoiseLayer, held
 from dropout_jax.noise.concrete import concrete_dropout, concrete_kl
 from dropout_jax.typing import Array, Key
 
@@ -68,7 +71,7 @@ class ConcreteDropout(NoiseLayer):
         self.layer = layer
         rate = check_inside(rate, 1)
         self.logit_rate = nnx.Param(jnp.log(rate) - jnp.log1p(-rate))
-        self.length_scale = length_scale
+        self.length_scale = held(check_positive("length_scale", length_scale, 0.01))
         self.temperature = temperature
         self.broadcast_dims = tuple(broadcast_dims)
 
@@ -107,9 +110,53 @@ class ConcreteDropout(NoiseLayer):
         return self.layer(inputs)
 
     def kl(self) -> Array:
-        """`dropout_jax.concrete_kl` of the layer's kernel: a scalar."""
+        """`dropout_jax.concrete_kl` of the layer: a scalar, the sum over stacked layers.
+
+        Raises:
+          ValueError: layers stacked along another axis of the kernel than the first.
+        """
         kernel, logit_rate = self.layer.kernel[...], self.logit_rate[...]
-        return concrete_kl(kernel, logit_rate, length_scale=self.length_scale)
+        stack = logit_rate.shape  # () for a layer alone; nnx.vmap and scan over layers stack it
+        if kernel.shape[: len(stack)] != stack:
+            raise ValueError(
+                f"the layers are stacked as {stack}, and the kernels have shape {kernel.shape}; "
+                "stack them along the first axes: nnx.vmap(..., out_axes=0)."
+            )
+
+        def one(kernel, logit_rate, length_scale):
+            return concrete_kl(
+                kernel,
+                logit_rate,
+                length_scale=length_scale,
+                inputs=inputs_of(self.layer, kernel.shape),
+            )
+
+        for _ in stack:
+            one = jax.vmap(one)
+        scales = jnp.broadcast_to(jnp.asarray(self.length_scale, logit_rate.dtype), stack)
+        return one(kernel, logit_rate, scales).sum()
+
+
+def inputs_of(layer: nnx.Module, kernel: tuple[int, ...]) -> int:
+    """How many units feed a layer, given its kernel's shape.
+
+    A convolution's units are its channels. Kernels of grouped and of transposed convolutions, and
+    of layers over several axes, have no axis of that size.
+    """
+    features = getattr(layer, "in_features", None)
+    if features is None:
+        return _einsum_inputs(layer, kernel) or kernel[-2]
+    batch = getattr(layer, "batch_axis", {})  # LinearGeneral's: each has inputs of its own
+    return math.prod(np.atleast_1d(features).tolist()) * math.prod(batch.values())
+
+
+def _einsum_inputs(layer: nnx.Module, kernel: tuple[int, ...]) -> int | None:
+    """Of `nnx.Einsum`: the kernel's axes that the inputs have too; None without an equation."""
+    equation = getattr(layer, "einsum_str", None) or ""
+    inputs, _, weights = equation.replace(" ", "").partition("->")[0].partition(",")
+    if len(weights) != len(kernel):
+        return None
+    return math.prod(size for axis, size in zip(weights, kernel, strict=True) if axis in inputs)
 
 
 def check_inside(rate: float, upper: float) -> Array:

@@ -1,11 +1,11 @@
-"""The KL divergence of all learned noise layers of a model."""
+"""The KL divergence of all learned noise layers of a model, to add to its loss."""
+
+import functools
 
 import jax.numpy as jnp
 from flax import nnx
 
-from dropout_jax.layers.concrete import ConcreteDropout
-from dropout_jax.layers.sparse import SparseLinear
-from dropout_jax.layers.variational import VariationalDropout
+from dropout_jax.layers.base import NoiseLayer
 from dropout_jax.typing import Array
 
 
@@ -13,13 +13,15 @@ def total_kl(model: nnx.Module) -> Array:
     r"""The sum of `kl()` over the learned layers of a model, to add to its loss.
 
     $$\text{loss} = \text{mean negative log likelihood} + \text{total\_kl} / N,$$
-    for N training examples. A layer that is used at several places counts once.
+    for N training examples. A layer that is used at several places counts once; layers stacked by
+    `nnx.vmap`, as for scan over layers, count each. Layers of your own count if they derive from
+    `layers.NoiseLayer` and have a method `kl`.
 
     Args:
       model: an NNX module.
 
     Returns:
-      A scalar; 0 for a model without such layers.
+      A scalar, float32 or wider; 0 for a model without such layers.
 
     Example:
       >>> from dropout_jax.layers import SparseLinear, total_kl
@@ -31,6 +33,10 @@ def total_kl(model: nnx.Module) -> Array:
 
     Source: the papers of the layers; the bound of variational inference over N.
     """
-    learned = (ConcreteDropout, VariationalDropout, SparseLinear)
-    layers = [layer for _, layer in nnx.iter_modules(model) if isinstance(layer, learned)]
-    return sum((layer.kl() for layer in layers), jnp.zeros(()))
+    kls = [
+        layer.kl()
+        for _, layer in nnx.iter_modules(model)
+        if isinstance(layer, NoiseLayer) and hasattr(layer, "kl")
+    ]
+    dtype = functools.reduce(jnp.promote_types, (kl.dtype for kl in kls), jnp.dtype(jnp.float32))
+    return sum((kl.astype(dtype) for kl in kls), jnp.zeros((), dtype))

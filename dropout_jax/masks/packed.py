@@ -1,10 +1,12 @@
 """Masks as values: draw, pack, unpack, apply. True, or a set bit, means kept."""
 
+import ast
 import dataclasses
 import functools
 from collections.abc import Sequence
 
 import jax
+import jax.export
 import jax.numpy as jnp
 
 from dropout_jax._checks import (
@@ -51,6 +53,15 @@ class PackedMask:
         """The mask as booleans of `shape`, behind any axes that were mapped over."""
         mask = bits.unpack(self.words, self.drawn)
         return jnp.broadcast_to(mask, mask.shape[: mask.ndim - len(self.shape)] + self.shape)
+
+
+# So that a function that takes or returns a mask can be exported.
+jax.export.register_pytree_node_serialization(
+    PackedMask,
+    serialized_name="dropout_jax.PackedMask",
+    serialize_auxdata=lambda shapes: repr(shapes).encode(),
+    deserialize_auxdata=lambda text: ast.literal_eval(text.decode()),
+)
 
 
 def packed_mask(

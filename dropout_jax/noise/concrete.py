@@ -9,8 +9,10 @@ import numpy as np
 
 from dropout_jax._checks import (
     check_broadcasts,
+    check_count,
     check_floating,
     check_key,
+    check_positive,
     shared_shape,
     wide_dtype,
 )
@@ -90,7 +92,9 @@ def _multiply_relaxed(key, x, logit_rate, temperature, drawn):
     return packed.multiply(x, jnp.ones((), bool), noise)
 
 
-def concrete_kl(kernel: Array, logit_rate: Array, *, length_scale: float) -> Array:
+def concrete_kl(
+    kernel: Array, logit_rate: Array, *, length_scale: float, inputs: int | None = None
+) -> Array:
     r"""What the prior adds to the loss of a layer behind `concrete_dropout`, up to a constant.
 
     $$\text{KL} = \frac{l^2}{2 (1 - r)} \lVert W \rVert^2 - K\,H(r), \qquad
@@ -100,10 +104,13 @@ def concrete_kl(kernel: Array, logit_rate: Array, *, length_scale: float) -> Arr
     mean squared error, for observation noise of precision tau, add 2 KL / (N tau).
 
     Args:
-      kernel: W, the weights that the noisy units feed, floating-point (..., in, out); K is in.
+      kernel: W, the weights that the noisy units feed, floating-point (..., in, out).
       logit_rate: log(r / (1 - r)), a number; or an array (in,), a rate for each unit, whose
         entropies are then summed.
       length_scale: l, of the Gaussian prior over the weights, > 0; greater pulls them to 0.
+      inputs: K, the number of noisy units, by default the `in` of the kernel's shape. Write it for
+        a kernel of another form: in_features of a grouped convolution, whose kernel has in /
+        groups; the product of the input axes of a linear layer with several.
 
     Returns:
       A scalar, in float32 or wider.
@@ -111,7 +118,8 @@ def concrete_kl(kernel: Array, logit_rate: Array, *, length_scale: float) -> Arr
     Raises:
       TypeError: a kernel that does not hold floating-point numbers.
       ValueError: a kernel with fewer than two axes; a logit_rate that does not broadcast against
-        (in,); a concrete length_scale that is not positive.
+        (in,); a concrete length_scale that is not positive; `inputs` that is not a whole number
+        over 0, or is given with an array of rates.
 
     Example:
       >>> import dropout_jax as dj, jax.numpy as jnp
@@ -124,18 +132,19 @@ def concrete_kl(kernel: Array, logit_rate: Array, *, length_scale: float) -> Arr
     kernel = check_floating(kernel, "kernel")
     if kernel.ndim < 2:
         raise ValueError(f"kernel has shape {kernel.shape}; write it as (..., in, out).")
-    units = kernel.shape[-2:-1]
+    units = kernel.shape[-2:-1] if inputs is None else ()
     check_broadcasts("logit_rate", jnp.shape(logit_rate), units)
-    if not isinstance(length_scale, jax.core.Tracer) and not np.all(np.asarray(length_scale) > 0):
-        raise ValueError(f"length_scale is {length_scale}; write a number over 0, such as 0.01.")
+    check_positive("length_scale", length_scale, 0.01)
+    each = 1 if inputs is None else check_count("inputs", inputs, 8)
     dtype = wide_dtype(kernel)
     logit = jnp.broadcast_to(_bounded(logit_rate, dtype), units)
-    squares = jnp.sum(kernel.astype(dtype) ** 2, axis=(*range(kernel.ndim - 2), -1))
+    others = (*range(kernel.ndim - 2), -1) if units else None
+    squares = jnp.sum(kernel.astype(dtype) ** 2, axis=others)
     weights = length_scale**2 / 2 * jnp.sum(jnp.exp(jax.nn.softplus(logit)) * squares)
     # log r and log(1 - r) by softplus, since 1 - r rounds to 0
     entropies = jax.nn.sigmoid(logit) * jax.nn.softplus(-logit)
     entropies += jax.nn.sigmoid(-logit) * jax.nn.softplus(logit)
-    return weights - jnp.sum(entropies)
+    return weights - each * jnp.sum(entropies)
 
 
 def _bounded(logit, dtype):

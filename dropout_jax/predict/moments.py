@@ -1,9 +1,10 @@
-"""Fast dropout: inference by the means and variances of the units, without sampling."""
+"""Fast dropout: the mean and variance of a network under dropout in one pass, without sampling."""
 
 import functools
 from typing import NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 from flax import nnx
 
@@ -26,6 +27,10 @@ class Moments(NamedTuple):
     variance: Array
 
 
+# So that a function that returns Moments can be exported.
+jax.export.register_namedtuple_serialization(Moments, serialized_name="dropout_jax.Moments")
+
+
 def moment_predict(model: MLP, x: Array) -> Array:
     r"""Fast dropout: the Monte Carlo mean without sampling, from Gaussian pre-activations.
 
@@ -42,7 +47,7 @@ def moment_predict(model: MLP, x: Array) -> Array:
       Probabilities (..., classes).
 
     Raises:
-      TypeError, ValueError: as `moments`.
+      TypeError, ValueError: as `moments`; ValueError for a model with one output.
 
     Example:
       >>> import dropout_jax as dj, jax.numpy as jnp
@@ -54,6 +59,11 @@ def moment_predict(model: MLP, x: Array) -> Array:
     Source: Wang and Manning 2013, "Fast dropout training"; the sum over pairs is ours.
     """
     x = _check_moments(model, x)
+    if model.linears[-1].out_features == 1:
+        raise ValueError(
+            "the model has one output, whose softmax is 1; for regression write "
+            "predict.moments.moments(model, x), its mean and variance."
+        )
     return _mean_softmax(*split(model), x)
 
 

@@ -1,29 +1,37 @@
-"""Inference: weight scaling, Monte Carlo, and the geometric mean.
+"""Monte Carlo dropout and the other ways to predict with a model that was trained with dropout.
 
 Every rule is a pure function of the model: neither its mode nor its random streams change.
 """
 
 import functools
 from collections.abc import Callable
-from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 from flax import nnx
 
-from dropout_jax._checks import check_key, wide_dtype
+from dropout_jax._arrays import safe_sqrt
+from dropout_jax._checks import check_count, check_key, wide_dtype
 from dropout_jax._nnx import rekey, split
 from dropout_jax.typing import Array, Key
 
-Output = Callable[[Array], Array]
+Output = Callable[[Any], Any]
 
 
 class Prediction(NamedTuple):
-    """A mean over sub-networks, and their standard deviation around it; of one shape."""
+    """A mean over sub-networks, and their standard deviation around it; of one shape.
 
-    mean: Array
-    stddev: Array
+    Each is an array, or a pytree of arrays where the prediction is one.
+    """
+
+    mean: Any
+    stddev: Any
+
+
+# So that a function that returns a Prediction can be exported.
+jax.export.register_namedtuple_serialization(Prediction, serialized_name="dropout_jax.Prediction")
 
 
 def predict_scaled(model: nnx.Module, x: Array, *, output: Output = jax.nn.softmax) -> Array:
@@ -35,13 +43,15 @@ def predict_scaled(model: nnx.Module, x: Array, *, output: Output = jax.nn.softm
     Args:
       model: any `nnx.Module` with `model(x)`.
       x: inputs (examples, ...).
-      output: from the model's outputs to a prediction; `lambda y: y` for regression.
+      output: from the model's outputs to a prediction; `lambda y: y` for regression. By default
+        the softmax of the outputs, or of each array in a pytree of outputs.
 
     Returns:
-      Predictions (examples, ...), probabilities by default.
+      Predictions (examples, ...), probabilities by default; a pytree if `output` returns one.
 
     Raises:
-      TypeError: a model that is no `nnx.Module`.
+      TypeError: a model that is not an `nnx.Module`.
+      ValueError: no `output`, and a model with a single output, whose softmax would be 1.
 
     Example:
       >>> import dropout_jax as dj, jax.numpy as jnp
@@ -60,7 +70,28 @@ def predict_scaled(model: nnx.Module, x: Array, *, output: Output = jax.nn.softm
 def _scaled(structure, output, state, x):
     model = structure.merge(state)
     model.eval()
-    return output(model(x))
+    return _predicted(output, model(x), x)
+
+
+def _predicted(output, outputs, x):
+    """`output(outputs)`; the default, the softmax, is that of every array in a pytree."""
+    if output is not jax.nn.softmax:
+        return output(outputs)
+    return jax.tree.map(lambda logits: jax.nn.softmax(_check_classes(logits, x)), outputs)
+
+
+def _check_classes(logits, x):
+    """Raise for one number an example: its softmax is 1, or runs over the examples."""
+    examples = {leaf.shape[0] for leaf in jax.tree.leaves(x) if jnp.ndim(leaf) > 1}
+    shape = jnp.shape(logits)
+    if shape[-1:] in ((), (1,)) or (len(shape) == 1 and shape[0] in examples):
+        raise ValueError(
+            f"the model's output has shape {shape}, one number an example, and the default "
+            "output= is the softmax over classes; write output=lambda y: y for regression, or "
+            "output=jax.nn.sigmoid for the logit of one class, in predict_scaled, mc_samples or "
+            "mc_predict."
+        )
+    return logits
 
 
 def mc_samples(
@@ -75,7 +106,7 @@ def mc_samples(
       key, model, x, samples, output: as for `mc_predict`.
 
     Returns:
-      Predictions (samples, examples, ...).
+      Predictions (samples, examples, ...); a pytree if `output` returns one.
 
     Raises:
       TypeError, ValueError: as `mc_predict`.
@@ -97,7 +128,7 @@ def mc_samples(
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
 def _samples(structure, params, rest, samples, output, key, x):
     sub_network = _sub_networks(structure, params, rest, output, key, x)
-    return jax.lax.map(sub_network, jnp.arange(samples))
+    return jax.lax.map(sub_network, jnp.arange(samples, dtype=jnp.int32))
 
 
 def mc_predict(
@@ -116,15 +147,18 @@ def mc_predict(
       model: any `nnx.Module` with `model(x)`.
       x: inputs (examples, ...).
       samples: K, 1 or more.
-      output: from the model's outputs to a prediction; `lambda y: y` for regression. Each new
-        function is compiled once.
+      output: from the model's outputs to a prediction; `lambda y: y` for regression. By default
+        the softmax of the outputs, or of each array in a pytree of outputs. Each new function is
+        compiled once.
 
     Returns:
-      A `Prediction`: mean and stddev, both (examples, ...), probabilities by default.
+      A `Prediction`: mean and stddev, both (examples, ...), probabilities by default; pytrees of
+      such if `output` returns one.
 
     Raises:
-      TypeError: `key` is missing or not a typed key; a model that is no `nnx.Module`.
-      ValueError: samples that are not a whole number over 0.
+      TypeError: `key` is missing or not a key; a model that is not an `nnx.Module`.
+      ValueError: samples that are not a whole number over 0; no `output`, and a model with a
+        single output, whose softmax would be 1.
 
     Example:
       >>> import dropout_jax as dj, jax, jax.numpy as jnp
@@ -147,19 +181,32 @@ def _predict(structure, params, rest, samples, output, key, x):
 
     def add(moments, k):  # Welford's recurrence, which does not cancel, as a sum of squares
         mean, squares = moments
-        difference = sub_network(k) - mean
-        return (mean + difference / (k + 1), squares + difference**2 * (k / (k + 1))), None
+        off = jax.tree.map(lambda y, m: y.astype(m.dtype) - m, sub_network(k), mean)
+        mean = jax.tree.map(lambda m, d: m + d / (k + 1).astype(d.real.dtype), mean, off)
+        squares = jax.tree.map(lambda s, d: s + _square(d) * _share(k, s.dtype), squares, off)
+        return (mean, squares), None
 
     zeros = _zeros_like(sub_network)
-    (mean, squares), _ = jax.lax.scan(add, (zeros, zeros), jnp.arange(samples))
-    variance = squares / samples
-    varies = variance > 0  # the root has no derivative at 0
-    return Prediction(mean, jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 0))
+    start = zeros, jax.tree.map(jnp.real, zeros)
+    (mean, squares), _ = jax.lax.scan(add, start, jnp.arange(samples, dtype=jnp.int32))
+    return Prediction(mean, jax.tree.map(lambda s: safe_sqrt(s / samples), squares))
+
+
+def _square(off):
+    """|off|^2: real for complex predictions too."""
+    return (off * off.conj()).real
+
+
+def _share(k, dtype):
+    """k / (k + 1), in a dtype that JAX's 64-bit mode does not widen."""
+    return k.astype(dtype) / (k + 1).astype(dtype)
 
 
 def _zeros_like(sub_network):
-    like = jax.eval_shape(sub_network, 0)
-    return jnp.zeros(like.shape, wide_dtype(like), out_sharding=like.sharding)
+    return jax.tree.map(
+        lambda like: jnp.zeros(like.shape, wide_dtype(like), out_sharding=like.sharding),
+        jax.eval_shape(sub_network, jax.ShapeDtypeStruct((), jnp.int32)),
+    )
 
 
 def geometric_mean_predict(key: Key, model: nnx.Module, x: Array, *, samples: int) -> Array:
@@ -174,7 +221,7 @@ def geometric_mean_predict(key: Key, model: nnx.Module, x: Array, *, samples: in
       key, model, x, samples: as for `mc_predict`; the model's outputs are logits.
 
     Returns:
-      Probabilities (examples, classes).
+      Probabilities (examples, classes); a pytree for a model that returns one.
 
     Raises:
       TypeError, ValueError: as `mc_predict`.
@@ -196,19 +243,22 @@ def geometric_mean_predict(key: Key, model: nnx.Module, x: Array, *, samples: in
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _geometric_mean(structure, params, rest, samples, key, x):
-    sub_network = _sub_networks(structure, params, rest, lambda logits: logits, key, x)
+    def logits(outputs):
+        return jax.tree.map(lambda y: _check_classes(y, x), outputs)
+
+    sub_network = _sub_networks(structure, params, rest, logits, key, x)
 
     def add(total, k):  # a logit of -inf, for a class that cannot be, stays one
-        return total + sub_network(k), None
+        return jax.tree.map(lambda t, y: t + y.astype(t.dtype), total, sub_network(k)), None
 
-    total, _ = jax.lax.scan(add, _zeros_like(sub_network), jnp.arange(samples))
-    return jax.nn.softmax(total / samples)
+    counter = jnp.arange(samples, dtype=jnp.int32)
+    total, _ = jax.lax.scan(add, _zeros_like(sub_network), counter)
+    return jax.tree.map(lambda t: jax.nn.softmax(t / samples), total)
 
 
 def _ready(key, model, samples):
     check_key(key)
-    if not isinstance(samples, Integral) or samples < 1:
-        raise ValueError(f"samples is {samples!r}; write a whole number, 1 or more, such as 100.")
+    check_count("samples", samples, 100)
     return split(model, nnx.Param, ...)
 
 
@@ -220,6 +270,6 @@ def _sub_networks(structure, params, rest, output, key, x):
         model = structure.merge(params, masked)
         model.eval()
         model.set_attributes(deterministic=False, raise_if_not_found=False)
-        return output(model(x))
+        return _predicted(output, model(x), x)
 
     return sub_network
