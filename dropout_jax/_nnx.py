@@ -29,6 +29,8 @@ class Structure:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         return isinstance(other, Structure) and self.graphdef == other.graphdef
 
     def merge(self, *states: nnx.State) -> nnx.Module:

@@ -143,12 +143,10 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
         metrics={},
     )
 
-    structure, _ = train.structure_of(build, {}, None)
-
     def repetition(key, x, y):
         fitted, tested = np.s_[: config.examples], np.s_[config.examples :]
         result = train_net(key, {}, {"train": (x[fitted], y[fitted])})
-        model = nnx.merge(structure, result.state.params, result.state.rest)
+        model = result.state.model()
         passes = predict.mc_samples(
             dj.site_key(key, "test"), model, x[tested], samples=PASSES, output=_identity
         )

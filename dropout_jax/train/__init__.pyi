@@ -1,5 +1,6 @@
 from . import archive as archive
 from . import checkpoint as checkpoint
+from . import convolutions as convolutions
 from . import fingerprint as fingerprint
 from . import fit as fit
 from . import gather as gather
@@ -11,6 +12,8 @@ from . import processes as processes
 from . import runner as runner
 from . import save as save
 from . import saver as saver
+from . import state as state
+from . import step as step
 from . import thin as thin
 from .batch_norm import recalibrate as recalibrate
 from .batch_norm import recalibrate_batch_stats as recalibrate_batch_stats
@@ -20,12 +23,9 @@ from .loop import Loop as Loop
 from .loop import MakeOptimizer as MakeOptimizer
 from .loop import Result as Result
 from .loop import Split as Split
-from .loop import State as State
 from .loop import check_data as check_data
 from .loop import make_loop as make_loop
-from .loop import make_step as make_step
 from .loop import make_train as make_train
-from .loop import structure_of as structure_of
 from .loop import thinned as thinned
 from .metrics import CLASSIFICATION as CLASSIFICATION
 from .metrics import Metrics as Metrics
@@ -35,4 +35,6 @@ from .metrics import mean_in_chunks as mean_in_chunks
 from .runner import History as History
 from .runner import NonFiniteLossError as NonFiniteLossError
 from .runner import run as run
+from .state import State as State
+from .step import make_step as make_step
 from .thin import Thin as Thin

@@ -11,10 +11,9 @@ import optax
 from flax import nnx
 
 from dropout_jax._checks import check_key
-from dropout_jax._nnx import check_module, rekey, split
+from dropout_jax._nnx import check_module, split
 from dropout_jax._sharding import devices_of, parts_of
-from dropout_jax.keys import site_key
-from dropout_jax.train.loop import Split, State, check_data, make_loop
+from dropout_jax.train.loop import Split, check_data, make_loop
 from dropout_jax.train.metrics import (
     CLASSIFICATION,
     Metrics,
@@ -24,6 +23,7 @@ from dropout_jax.train.metrics import (
 )
 from dropout_jax.train.runner import History, run
 from dropout_jax.train.saver import Every
+from dropout_jax.train.state import start
 from dropout_jax.train.thin import Thin
 from dropout_jax.typing import Array, Key
 
@@ -124,17 +124,9 @@ def fit(
         for name, (_, labels) in data.items():
             _check_labels(name, labels, outputs)
     model.train()
-    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    state = State(
-        key,
-        jnp.zeros((), jnp.int32),
-        {},
-        params,
-        rekey(rest, site_key(key, "noise")),
-        optimizer.init(params),
-    )
+    state = start(key, {}, model, optimizer)
     loop = make_loop(
-        lambda rngs, hyper: nnx.merge(graphdef, params, rest),
+        None,
         lambda hyper: optimizer,
         batch_size=batch_size,
         loss=loss,
@@ -199,9 +191,12 @@ def evaluate(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _measured(structure, metrics, state, x, y):
-    model = structure.merge(state)
-    model.eval()
-    return mean_in_chunks(functools.partial(measured, dict(metrics), model), x, y)
+    def measure(x, y):  # of a model for each chunk: it may write variables as it evaluates
+        model = structure.merge(state)
+        model.eval()
+        return measured(dict(metrics), model, x, y)
+
+    return mean_in_chunks(measure, x, y)
 
 
 def _but_streams(rest: nnx.State) -> nnx.State:

@@ -1,6 +1,6 @@
 """The optax loop. A run is a function: scan inside, vmap outside."""
 
-import functools
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +10,6 @@ import optax
 from flax import nnx
 
 from dropout_jax._checks import check_key
-from dropout_jax._nnx import rekey
 from dropout_jax._sharding import rows_of
 from dropout_jax.keys import site_key
 from dropout_jax.train.gather import put, take
@@ -20,8 +19,9 @@ from dropout_jax.train.metrics import (
     cross_entropy,
     mean_in_chunks,
     measured,
-    number_of,
 )
+from dropout_jax.train.state import State, start
+from dropout_jax.train.step import make_step
 from dropout_jax.train.thin import Chain, Thin, chain_of, draw, scale_instead
 from dropout_jax.typing import Array, Key
 
@@ -30,17 +30,6 @@ Data = Mapping[str, Split]
 """Named splits (x, y); "train" is trained on, all are evaluated."""
 Build = Callable[[nnx.Rngs, Any], nnx.Module]
 MakeOptimizer = Callable[[Any], optax.GradientTransformation]
-
-
-class State(NamedTuple):
-    """All that a run needs to go on: a pytree."""
-
-    key: Key
-    step: Array
-    hyper: Any
-    params: Any
-    rest: Any
-    opt_state: Any
 
 
 class Loop(NamedTuple):
@@ -93,19 +82,16 @@ def make_loop(
         # Of a known dtype and not weak, as they will be after a checkpoint.
         hyper = jax.tree.map(lambda value: jnp.asarray(value, jnp.result_type(value)), hyper)
         model = build(nnx.Rngs(site_key(key, "init")), hyper)
-        params, rest = nnx.state(model, nnx.Param), nnx.state(model, nnx.Not(nnx.Param))
-        rest = rekey(rest, site_key(key, "noise"))
-        opt_state = optimizer(hyper).init(params)
-        return State(key, jnp.zeros((), jnp.int32), hyper, params, rest, opt_state)
+        return start(key, hyper, model, optimizer(hyper))
 
     def epoch(state, data):
         x, y = map(jnp.asarray, data["train"])
         steps = len(x) // batch_size
         order_key = jax.random.fold_in(site_key(state.key, "order"), state.step // steps)
         order = jax.random.permutation(order_key, len(x))[: steps * batch_size]
-        graphdef, chain = structure_of(build, state.hyper, thin)
+        chain = chain_of(state.model(), thin) if thin else None
         edit = (lambda model: scale_instead(model, chain)) if thin else (lambda model: None)
-        step = make_step(graphdef, optimizer(state.hyper), loss, edit)
+        step = make_step(optimizer(state.hyper), loss, edit)
 
         def stretch(state, rows):
             return jax.lax.scan(
@@ -124,11 +110,11 @@ def make_loop(
         return state, jnp.concatenate([losses.reshape(whole), last])
 
     def evaluate(state, data):
-        graphdef, _ = structure_of(build, state.hyper, None)
-        model = nnx.merge(graphdef, state.params, state.rest)
-        model.eval()
+        def measure(x, y):  # of a model for each chunk: it may write variables as it evaluates
+            model = state.model()
+            model.eval()
+            return measured(metrics, model, x, y)
 
-        measure = functools.partial(measured, metrics, model)
         return {
             f"{split}_{name}": value
             for split, (x, y) in data.items()
@@ -138,47 +124,12 @@ def make_loop(
     return Loop(batch_size, init, epoch, evaluate)
 
 
-def make_step(
-    graphdef: nnx.GraphDef,
-    optimizer: optax.GradientTransformation,
-    loss: Callable,
-    edit: Callable[[nnx.Module], None],
-):
-    """(state, x, y) -> (state, loss): one update of the model that `edit` may have changed."""
-
-    def step(state: State, x: Array, y: Array) -> tuple[State, Array]:
-        def objective(params):
-            model = nnx.merge(graphdef, params, state.rest, copy=True)
-            model.train()
-            edit(model)
-            value = number_of("the loss", loss, model, x, y)
-            nnx.pop(model, nnx.Intermediate)  # what is sown in a step stays in it
-            return value, nnx.merge_state(state.rest, nnx.state(model, nnx.Not(nnx.Param)))
-
-        (value, rest), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
-        # Those that search along a line, say, want more than the gradient: under the same masks.
-        more = {"value": value, "grad": grads, "value_fn": lambda params: objective(params)[0]}
-        update = optax.with_extra_args_support(optimizer).update
-        updates, opt_state = update(grads, state.opt_state, state.params, **more)
-        params = optax.apply_updates(state.params, updates)
-        # Array hyperparameters promote the state of low-precision weights; a scan's carry stays.
-        opt_state = jax.tree.map(_as_before, opt_state, state.opt_state)
-        state = state._replace(step=state.step + 1, params=params, rest=rest, opt_state=opt_state)
-        return state, value
-
-    return step
-
-
-def _as_before(new: Array, old: Array) -> Array:
-    return new if new.dtype == old.dtype else new.astype(old.dtype)
-
-
 def thinned(stretch: Callable, chain: Chain, state: State, rows: Array) -> tuple[State, Array]:
     """The life of one sub-network: take it out, train it on the batches `rows`, put it back."""
     units = draw(jax.random.fold_in(site_key(state.key, "thin"), state.step), chain)
     whole = {"params": state.params, "opt_state": state.opt_state}
     try:
-        small, losses = stretch(state._replace(**take(whole, chain, units)), rows)
+        small, losses = stretch(dataclasses.replace(state, **take(whole, chain, units)), rows)
     except (TypeError, ValueError) as error:
         error.add_note(
             "This was a sub-network, where the nnx.Linear layers of Thin have fewer units. A layer "
@@ -187,7 +138,7 @@ def thinned(stretch: Callable, chain: Chain, state: State, rows: Array) -> tuple
         )
         raise
     part = {name: getattr(small, name) for name in whole}
-    return small._replace(**put(whole, part, chain, units)), losses
+    return dataclasses.replace(small, **put(whole, part, chain, units)), losses
 
 
 def make_train(
@@ -254,18 +205,6 @@ def make_train(
         return Result(state, losses.reshape(epochs, -1), metrics)
 
     return train
-
-
-def structure_of(build: Build, hyper: Any, thin: Thin | None) -> tuple[nnx.GraphDef, Chain | None]:
-    """The static half of the model, without computing its parameters, and the chain to thin."""
-    found = []
-
-    def look(hyper):
-        model = build(nnx.Rngs(jax.random.key(0)), hyper)
-        found.append((nnx.graphdef(model), chain_of(model, thin) if thin else None))
-
-    jax.eval_shape(look, hyper)
-    return found[0]
 
 
 def check_data(data: Data, batch_size: int) -> None:

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 
 from dropout_jax import train
 from dropout_jax.train import Loop, State, runner
@@ -59,12 +58,8 @@ class Outcome:
 
     def model(self, run: int | None = None) -> Any:
         """The trained network of one run; without a number, with an axis of runs on its arrays."""
-        hyper = jax.tree.map(lambda leaf: leaf[0], self.state.hyper)
-        structure, _ = train.structure_of(self.build, hyper, None)
-        arrays = self.state.params, self.state.rest
-        if run is not None:
-            arrays = jax.tree.map(lambda leaf: leaf[run], arrays)
-        return nnx.merge(structure, *arrays, copy=True)
+        state = self.state
+        return (state if run is None else jax.tree.map(lambda leaf: leaf[run], state)).model()
 
     def train_error(self) -> np.ndarray:
         """The training error of each run in percent, of the networks as they are at the end."""
