@@ -11,6 +11,7 @@ from flax import nnx
 from dropout_jax._checks import check_floating
 from dropout_jax.layers.base import check_rngs
 from dropout_jax.layers.dropout import Dropout
+from dropout_jax.layers.named import by_name, from_name
 from dropout_jax.layers.scheduled import ScheduledDropout
 from dropout_jax.typing import Array, Key, Rate
 
@@ -108,6 +109,12 @@ class MLP(nnx.Module):
                 x = self.activation(x)
             x = linear(drop(x, deterministic=deterministic, rngs=rngs))
         return x
+
+    def __getstate__(self):
+        return super().__getstate__() | {"activation": by_name(self.activation)}
+
+    def __setstate__(self, state):
+        super().__setstate__(state | {"activation": from_name(state["activation"])})
 
 
 def _check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:

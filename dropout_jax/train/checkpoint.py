@@ -165,7 +165,8 @@ def _remove_old(folder: Folder, step: int, files: int) -> None:
         kept += wanted
         if not wanted or kept > KEPT:
             for path in paths:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def restore(folder: Folder, like: Any, kind: str = "run") -> tuple[Any, Any] | None:

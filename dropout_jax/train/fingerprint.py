@@ -75,7 +75,7 @@ def _program(epoch: Callable, state: State, data: Data) -> tuple[list[int], bool
     given = (state, data)
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), given)
     try:
-        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+        with jax.set_mesh(jax.sharding.Mesh(np.empty((), object), ())):
             jaxpr, portable = jax.make_jaxpr(epoch)(*like), True
     except Exception:  # the model itself names the axes of a mesh
         jaxpr, portable = jax.make_jaxpr(epoch)(*given), False

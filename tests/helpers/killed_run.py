@@ -4,7 +4,8 @@
 
 kills itself with SIGKILL at the first audit event EVENT ("os.rename", "open", ...) of which a path
 below FOLDER matches PATTERN: between two system calls of a save. EVENT "epoch" kills it between two
-epochs, after so many as PATTERN says; "sigint" is a Ctrl-C there; "none" lets it run.
+epochs, after so many as PATTERN says; "sigint" is a Ctrl-C there; "stopped" waits there for a
+minute; "none" lets it run.
 """
 
 import os
@@ -64,10 +65,11 @@ if __name__ == "__main__":
     def on_epoch(state):
         epochs.append(state)
         if len(epochs) == int(pattern) + 1:  # the first is the state that the run starts from
-            os.kill(os.getpid(), {"epoch": signal.SIGKILL, "sigint": signal.SIGINT}[event])
+            if event != "stopped":
+                os.kill(os.getpid(), {"epoch": signal.SIGKILL, "sigint": signal.SIGINT}[event])
             time.sleep(60)
 
-    if event in ("epoch", "sigint"):
+    if event in ("epoch", "sigint", "stopped"):
         complete(folder, on_epoch)
     else:
         die_at(folder, event, pattern)
