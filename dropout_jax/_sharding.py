@@ -1,21 +1,86 @@
-"""Rows of an array: examples that may be spread over devices, by a sharding that is in its type."""
+"""Shardings in types (explicit axes): draws that are divided as x is, and the rows of x."""
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from dropout_jax.typing import Array
 
 
+def spread(sharding: NamedSharding | None, f: Callable[..., Array], *args: Any) -> Array:
+    """f(*args), computed by each device for its part of the result, which `sharding` gives.
+
+    With explicit axes an array that depends on no sharded one, such as the words of a mask, is
+    made whole on every device. Here the compiler divides it, as it does with automatic axes.
+    """
+    explicit = sharding.mesh.explicit_axes if sharding else ()
+    if not explicit:
+        return f(*args)
+    leaves, tree = jax.tree.flatten(args)
+    arrays = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)}
+
+    def of(arrays):
+        return f(*tree.unflatten([arrays.get(i, leaf) for i, leaf in enumerate(leaves)]))
+
+    return jax.sharding.auto_axes(of, axes=explicit, out_sharding=sharding)(arrays)
+
+
+def sharding_of(x: Array) -> NamedSharding:
+    """The sharding in the type of x: of no axis, but for explicit ones."""
+    return jax.typeof(x).sharding
+
+
+def sharding_of_product(x: Array, kernel: Array) -> NamedSharding:
+    """That of x @ kernel: rows as x, columns as the kernel unless the rows use its mesh axes."""
+    rows, (_, columns) = sharding_of(x), sharding_of(kernel).spec
+    mesh = sharding_of(kernel).mesh if rows.mesh.empty else rows.mesh
+    taken = {axis for part in rows.spec[:-1] for axis in _axes(part)}
+    columns = None if taken.intersection(_axes(columns)) else columns
+    return NamedSharding(mesh, PartitionSpec(*rows.spec[:-1], columns))
+
+
+def check_sharding(sharding: Any, shape: tuple[int, ...]) -> NamedSharding | None:
+    """An argument `out_sharding` for an array of `shape`, with a part for every axis, or raise."""
+    if sharding is None:
+        return None
+    if isinstance(sharding, PartitionSpec):
+        sharding = NamedSharding(jax.sharding.get_abstract_mesh(), sharding)
+    if not isinstance(sharding, NamedSharding):
+        raise TypeError(
+            f"out_sharding is {sharding!r}; write a PartitionSpec, such as jax.P('data', None), "
+            "inside jax.set_mesh(mesh), or a NamedSharding."
+        )
+    spec, explicit = sharding.spec, sharding.mesh.explicit_axes
+    if len(spec) > len(shape):
+        raise ValueError(f"out_sharding {spec} has more axes than shape {shape}; write no more.")
+    if named := [axis for part in spec for axis in _axes(part) if axis not in explicit]:
+        raise ValueError(
+            f"out_sharding names {named[0]!r}, and the mesh has the explicit axes {explicit}; "
+            "leave out_sharding out: along other axes the compiler divides a mask as it divides "
+            "what the mask is applied to."
+        )
+    return sharding.update(spec=PartitionSpec(*spec, *(None,) * (len(shape) - len(spec))))
+
+
+def _axes(part) -> tuple[str, ...]:
+    """The mesh axes that divide one axis of an array."""
+    return (part,) if isinstance(part, str) else part or ()
+
+
 def parts_of(x: Array) -> int:
     """How many parts the type of x divides its rows into: 1, but for explicit shardings."""
-    sharding = jax.typeof(x).sharding
-    axes = sharding.spec[0] if sharding.spec else None
-    axes = (axes,) if isinstance(axes, str) else axes or ()
-    return math.prod(sharding.mesh.shape[axis] for axis in axes)
+    sharding = sharding_of(x)
+    return parts(sharding, 0) if sharding.spec else 1
+
+
+def parts(sharding: NamedSharding, axis: int) -> int:
+    """How many parts a sharding divides an axis of an array into."""
+    return math.prod(sharding.mesh.shape[name] for name in _axes(sharding.spec[axis]))
 
 
 def devices_of(x: Array) -> contextlib.AbstractContextManager[Any]:
@@ -27,7 +92,7 @@ def rows_of(x: Array, rows: Array) -> Array:
     """x[rows], spread as x is."""
     if parts_of(x) == 1:
         return x[rows]
-    return x.at[rows].get(out_sharding=jax.typeof(x).sharding)
+    return x.at[rows].get(out_sharding=sharding_of(x))
 
 
 def repeated(x: Array, times: int) -> Array:

@@ -49,6 +49,7 @@ def per_example_keys(key: Key, example_ids: Array) -> Key:
     Args:
       key: a typed key, usually `site_key(step_key, site)`.
       example_ids: integers (batch,), the examples' indices in the data set, from 0 to 2^32 - 1.
+        On a mesh with explicit axes they are sharded as the examples' rows are.
 
     Returns:
       Typed keys (batch,), to map over.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jax
 import jax.export
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from dropout_jax._checks import (
     check_broadcasts,
@@ -19,6 +20,7 @@ from dropout_jax._checks import (
     shared_shape,
     wide_dtype,
 )
+from dropout_jax._sharding import check_sharding, parts, sharding_of, spread
 from dropout_jax._xla import recomputed
 from dropout_jax.masks import bits
 from dropout_jax.typing import Array, Key, Rate
@@ -51,8 +53,15 @@ class PackedMask:
 
     def unpack(self) -> Array:
         """The mask as booleans of `shape`, behind any axes that were mapped over."""
-        mask = bits.unpack(self.words, self.drawn)
-        return jnp.broadcast_to(mask, mask.shape[: mask.ndim - len(self.shape)] + self.shape)
+        where, more = sharding_of(self.words), len(self.drawn) - len(bits.layout(self.drawn).words)
+        spec = (*where.spec, *(None,) * more)[: self.words.ndim + more]
+        where = where.update(spec=PartitionSpec(*spec))
+        return spread(where, _unpack, self.words, self.shape, self.drawn)
+
+
+def _unpack(words, shape, drawn):
+    mask = bits.unpack(words, drawn)
+    return jnp.broadcast_to(mask, mask.shape[: mask.ndim - len(shape)] + shape)
 
 
 # So that a function that takes or returns a mask can be exported.
@@ -65,7 +74,12 @@ jax.export.register_pytree_node_serialization(
 
 
 def packed_mask(
-    key: Key, rate: Rate, shape: Sequence[int], *, broadcast_dims: Sequence[int] = ()
+    key: Key,
+    rate: Rate,
+    shape: Sequence[int],
+    *,
+    broadcast_dims: Sequence[int] = (),
+    out_sharding: NamedSharding | PartitionSpec | None = None,
 ) -> PackedMask:
     r"""A mask held as one bit an element.
 
@@ -80,6 +94,8 @@ def packed_mask(
         broadcasts against `shape`.
       shape: the mask's shape, any number of axes.
       broadcast_dims: axes that share one draw.
+      out_sharding: how the mask is divided over a mesh of explicit axes, as `jax.random` takes it;
+        that of the rate unless given. Words are divided along the last axis where none is cut.
 
     Returns:
       A `PackedMask`; `.unpack()` gives booleans of `shape`, True for kept.
@@ -102,11 +118,31 @@ def packed_mask(
     check_rate(rate)
     drawn = shared_shape(shape, broadcast_dims)
     shape = tuple(shape)
+    where = check_sharding(out_sharding, shape)
     if is_static(rate):
-        return PackedMask(_words_static(key, float(rate), drawn), shape, drawn)
+        words = spread(_of_words(where, drawn), _words_static, key, float(rate), drawn)
+        return PackedMask(words, shape, drawn)
     rate = jnp.asarray(rate)
     check_broadcasts("rate", rate.shape, drawn)
-    return PackedMask(_words_traced(key, rate, drawn), shape, drawn)
+    where = _of_words(where or _as_rate(rate, drawn), drawn)
+    return PackedMask(spread(where, _words_traced, key, rate, drawn), shape, drawn)
+
+
+def _as_rate(rate: Array, drawn: tuple[int, ...]) -> NamedSharding:
+    """The sharding of a draw that is divided as its rates are."""
+    where = sharding_of(rate)
+    return where.update(spec=PartitionSpec(*(None,) * (len(drawn) - rate.ndim), *where.spec))
+
+
+def _of_words(where: NamedSharding | None, drawn: tuple[int, ...]) -> NamedSharding | None:
+    """The sharding of the words of a draw: whole along axes that share a draw or lanes."""
+    if where is None:
+        return None
+    lead, size = bits.layout(drawn)
+    spec = [part if n > 1 else None for part, n in zip(where.spec, drawn, strict=True)]
+    alone = len(lead) == len(drawn) - 1 and size % (bits.LANES * parts(where, -1)) == 0
+    last = spec[-1] if alone else None
+    return where.update(spec=PartitionSpec(*spec[: len(lead)], last))
 
 
 # Jitted, so that a call outside jit is one dispatch.
@@ -115,7 +151,12 @@ _words_traced = jax.jit(bits.keep_words, static_argnums=2)
 
 
 def bernoulli_mask(
-    key: Key, rate: Rate, shape: Sequence[int], *, broadcast_dims: Sequence[int] = ()
+    key: Key,
+    rate: Rate,
+    shape: Sequence[int],
+    *,
+    broadcast_dims: Sequence[int] = (),
+    out_sharding: NamedSharding | PartitionSpec | None = None,
 ) -> Array:
     r"""A boolean mask, True = kept: exactly the mask that `dropout` uses for that key.
 
@@ -127,6 +168,8 @@ def bernoulli_mask(
         broadcasts against `shape`.
       shape: the mask's shape.
       broadcast_dims: axes that share one draw.
+      out_sharding: how the mask is divided over a mesh of explicit axes, as `jax.random` takes it;
+        that of the rate unless given.
 
     Returns:
       Booleans of `shape`.
@@ -141,7 +184,9 @@ def bernoulli_mask(
 
     Source: Srivastava et al. 2014, section 4.
     """
-    return packed_mask(key, rate, shape, broadcast_dims=broadcast_dims).unpack()
+    sharing = {"broadcast_dims": broadcast_dims, "out_sharding": out_sharding}
+    mask = packed_mask(key, rate, shape, **sharing).unpack()
+    return mask if out_sharding is None else jax.sharding.reshard(mask, out_sharding)
 
 
 def apply_mask(x: Array, mask: Array | PackedMask, rate: Rate) -> Array:
@@ -185,7 +230,7 @@ def apply_mask(x: Array, mask: Array | PackedMask, rate: Rate) -> Array:
         )
     for name, shape in (("mask", mask.shape), ("rate", jnp.shape(rate))):
         check_broadcasts(name, shape, x.shape)
-    return multiply(x, mask, scale_of(rate, x.dtype))
+    return spread(sharding_of(x), multiply, x, mask, scale_of(rate, x.dtype))
 
 
 def scale_of(rate: Rate, dtype) -> Array:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from dropout_jax._checks import check_floating, is_static, wide_dtype
+from dropout_jax._sharding import sharding_of, spread
 from dropout_jax.masks import packed
 from dropout_jax.typing import Array, Key, Rate
 
@@ -45,10 +46,7 @@ def alpha_dropout(key: Key, x: Array, rate: Rate, *, broadcast_dims: Sequence[in
     Source: Klambauer et al. 2017, "Self-Normalizing Neural Networks", where q is our keep.
     """
     x = check_floating(x)
-    mask = packed.packed_mask(key, rate, x.shape, broadcast_dims=broadcast_dims)
-    if is_static(rate) and rate == 0:
-        return x
-    return _saturate(x, mask, rate)
+    return spread(sharding_of(x), _saturated, key, x, rate, broadcast_dims)
 
 
 def feature_alpha_dropout(key: Key, x: Array, rate: Rate) -> Array:
@@ -79,6 +77,11 @@ def feature_alpha_dropout(key: Key, x: Array, rate: Rate) -> Array:
     """
     x = check_floating(x)
     return alpha_dropout(key, x, rate, broadcast_dims=range(1, x.ndim - 1))
+
+
+def _saturated(key, x, rate, broadcast_dims):
+    mask = packed.packed_mask(key, rate, x.shape, broadcast_dims=broadcast_dims)
+    return x if is_static(rate) and rate == 0 else _saturate(x, mask, rate)
 
 
 @jax.jit

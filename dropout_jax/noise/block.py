@@ -18,6 +18,7 @@ from dropout_jax._checks import (
     shared_shape,
     wide_dtype,
 )
+from dropout_jax._sharding import sharding_of, spread
 from dropout_jax._xla import materialised
 from dropout_jax.masks import bits, packed
 from dropout_jax.typing import Array, Key, Rate
@@ -92,8 +93,12 @@ def drop_block(
         if rate == 1:
             return jnp.zeros_like(x)
     starts = (drawn[0], *(side - block_size + 1 for side in sides), drawn[-1])
-    seeds = packed.packed_mask(key, seed_rate(rate, sides, block_size), starts)
-    return _drop(x, seeds, block_size)
+    return spread(sharding_of(x), _dropped, key, x, rate, starts, block_size)
+
+
+def _dropped(key, x, rate, starts, block_size):
+    gamma = seed_rate(rate, x.shape[1:-1], block_size)
+    return _drop(x, packed.packed_mask(key, gamma, starts), block_size)
 
 
 def seed_rate(rate: Rate, sides: tuple[int, ...], block_size: int) -> Rate:

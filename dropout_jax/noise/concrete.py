@@ -16,6 +16,7 @@ from dropout_jax._checks import (
     shared_shape,
     wide_dtype,
 )
+from dropout_jax._sharding import sharding_of, spread
 from dropout_jax.masks import packed
 from dropout_jax.typing import Array, Key
 
@@ -78,7 +79,8 @@ def concrete_dropout(
             f"temperature is {temperature}, and must lie over 0 and up to 1: write 0.1, or use "
             "dropout for the limit 0."
         )
-    return _multiply_relaxed(key, x, logit_rate, temperature, drawn)
+    arguments = (key, x, logit_rate, temperature, drawn)
+    return spread(sharding_of(x), _multiply_relaxed, *arguments)
 
 
 @functools.partial(jax.jit, static_argnums=4)

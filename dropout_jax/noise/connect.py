@@ -6,6 +6,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from dropout_jax._checks import (
     check_broadcasts,
@@ -16,6 +17,7 @@ from dropout_jax._checks import (
     is_static,
     wide_dtype,
 )
+from dropout_jax._sharding import sharding_of_product, spread
 from dropout_jax.masks import packed
 from dropout_jax.noise.dropout import dropout
 from dropout_jax.typing import Array, Key, Rate
@@ -92,15 +94,23 @@ def drop_connect_dense(
     check_broadcasts("rate", jnp.shape(rate), kernel.shape)
     if per not in ("example", "batch"):
         raise ValueError(f"per is {per!r}; write 'example' or 'batch'.")
-    if per == "batch" or (is_static(rate) and rate in (0, 1)):  # where all masks are equal
-        return x @ drop_connect(key, kernel, rate)
+    shared = per == "batch" or (is_static(rate) and rate in (0, 1))  # where all masks are equal
+    multiply = _multiply_shared if shared else _multiply_each
+    return spread(sharding_of_product(x, kernel), multiply, key, x, kernel, rate)
+
+
+def _multiply_shared(key, x, kernel, rate):
+    return x @ drop_connect(key, kernel, rate)
+
+
+def _multiply_each(key, x, kernel, rate):
     mask = packed.packed_mask(key, rate, (*x.shape[:-1], *kernel.shape))
-    return _multiply_each(mask, x, kernel, packed.scale_of(rate, kernel.dtype))
+    return _multiply_by_masks(mask, x, kernel, packed.scale_of(rate, kernel.dtype))
 
 
 @jax.jit
 @packed.recomputed  # keeps the packed masks, not the masked weights
-def _multiply_each(mask, x, kernel, scale):
+def _multiply_by_masks(mask, x, kernel, scale):
     kernels = packed.multiply(jnp.broadcast_to(kernel, mask.shape), mask, scale)
     return jnp.einsum("...i,...io->...o", x, kernels)
 
@@ -151,10 +161,16 @@ def drop_connect_moments(
     check_broadcasts("rate", jnp.shape(rate), (*x.shape[:-1], kernel.shape[1]))
     if not isinstance(samples, Integral) or samples < 1:
         raise ValueError(f"samples is {samples!r}; write a whole number, 1 or more, such as 1000.")
+    where = sharding_of_product(x, kernel)
+    where = where.update(spec=PartitionSpec(None, *where.spec))
+    u = spread(where, _gaussian_outputs, key, x, kernel, rate, samples)
+    return jnp.mean(jax.vmap(activation)(u), axis=0)
+
+
+def _gaussian_outputs(key, x, kernel, rate, samples):
     mean, stddev = _moments(x, kernel, rate)
     noise = jax.random.normal(key, (samples, *mean.shape), mean.dtype)
-    u = (mean[None] + stddev[None] * noise).astype(jnp.result_type(x, kernel))
-    return jnp.mean(jax.vmap(activation)(u), axis=0)
+    return (mean[None] + stddev[None] * noise).astype(jnp.result_type(x, kernel))
 
 
 @jax.jit

@@ -14,6 +14,7 @@ from dropout_jax._checks import (
     is_static,
     shared_shape,
 )
+from dropout_jax._sharding import sharding_of, spread
 from dropout_jax.masks import bits, packed
 from dropout_jax.typing import Array, Key, Rate
 
@@ -97,16 +98,16 @@ def _masked(key, x, rate, broadcast_dims, residual, scaled) -> Array:
     check_key(key)
     x = check_floating(x)
     check_rate(rate)
-    drawn = shared_shape(x.shape, broadcast_dims)
+    drawn, where = shared_shape(x.shape, broadcast_dims), sharding_of(x)
     if is_static(rate):
         if rate == 0:
             return x
         if rate == 1:
             return jnp.zeros_like(x)
-        return _apply_static(key, x, float(rate), drawn, residual, scaled)
+        return spread(where, _apply_static, key, x, float(rate), drawn, residual, scaled)
     rate = jnp.asarray(rate)
     check_broadcasts("rate", rate.shape, drawn)
-    return _apply_traced(key, x, rate, drawn, residual, scaled)
+    return spread(where, _apply_traced, key, x, rate, drawn, residual, scaled)
 
 
 def _apply(key, x, rate, drawn, residual, scaled):

@@ -16,6 +16,7 @@ from dropout_jax._checks import (
     shared_shape,
     wide_dtype,
 )
+from dropout_jax._sharding import sharding_of, spread
 from dropout_jax.masks import packed
 from dropout_jax.typing import Array, Key, Rate
 
@@ -57,7 +58,7 @@ def gaussian_dropout(
     check_broadcasts("rate", jnp.shape(rate), drawn)
     if is_static(rate) and rate == 0:
         return x
-    return _multiply_noise(key, x, rate, drawn)
+    return spread(sharding_of(x), _multiply_noise, key, x, rate, drawn)
 
 
 @functools.partial(jax.jit, static_argnums=3)
@@ -106,7 +107,7 @@ def gaussian_noise(
     check_broadcasts("stddev", jnp.shape(stddev), drawn)
     if is_static(stddev) and stddev == 0:
         return x
-    return _add_noise(key, x, stddev, drawn)
+    return spread(sharding_of(x), _add_noise, key, x, stddev, drawn)
 
 
 @functools.partial(jax.jit, static_argnums=3)

@@ -1,14 +1,19 @@
 """Stochastic depth: residual branches dropped whole, a sample or a batch at a time."""
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from dropout_jax._checks import check_floating, check_key, check_rate, is_static, wide_dtype
+from dropout_jax._sharding import parts_of, sharding_of, spread
 from dropout_jax.noise.dropout import dropout
 from dropout_jax.typing import Array, Key, Rate
+
+ORDERED = {"unique_indices": True, "indices_are_sorted": True}
 
 
 def drop_path(
@@ -49,7 +54,14 @@ def drop_path(
     return dropout(key, x, rate, broadcast_dims=range(1 if per == "sample" else 0, x.ndim))
 
 
-def drop_path_subset(key: Key, x: Array, rate: float, branch: Callable[[Array], Array]) -> Array:
+def drop_path_subset(
+    key: Key,
+    x: Array,
+    rate: float,
+    branch: Callable[[Array], Array],
+    *,
+    groups: int | None = None,
+) -> Array:
     r"""A residual block that computes its branch for a fixed number of the samples only.
 
     $$y_i = x_i + \begin{cases} \frac{n}{k} f(x)_i & i \in S \\ 0 & \text{otherwise,} \end{cases}
@@ -59,19 +71,27 @@ def drop_path_subset(key: Key, x: Array, rate: float, branch: Callable[[Array], 
     that is realised is 1 - k/n. Unlike in `drop_path`, the draws of a batch's samples depend on
     each other. f must treat each sample alone (layer norm, not batch norm).
 
+    Over several devices, each draws a subset of its own samples, so that none is moved: n and k
+    are then a group's. With explicit axes the groups are known from the type of x, and inside
+    `jax.shard_map` each device makes a call of its own. With automatic axes write how many parts
+    the batch is divided into, groups=mesh.shape["data"].
+
     Args:
       key: a typed key.
       x: the block's input, floating-point (n, ...).
       rate: share of the samples whose branch is skipped, in [0, 1]; a Python number, since shapes
         depend on it.
-      branch: f, from (k, ...) to the same shape.
+      branch: f, from (k, ...), or (groups k, ...), to the same shape.
+      groups: how many equal parts of the batch have a subset each. Unless given, the parts that
+        the type of x divides the batch into, or 1. The draw depends on it.
 
     Returns:
       An array of x's shape and dtype.
 
     Raises:
       TypeError: `key` is not a typed key; x does not hold floating-point numbers; a traced rate.
-      ValueError: a rate outside [0, 1]; an x without a batch axis; a branch that changes the shape.
+      ValueError: a rate outside [0, 1]; an x without a batch axis; a branch that changes the shape;
+        groups that do not divide the batch.
 
     Example:
       >>> import dropout_jax as dj, jax, jax.numpy as jnp
@@ -90,17 +110,47 @@ def drop_path_subset(key: Key, x: Array, rate: float, branch: Callable[[Array], 
             "rate is an array, and the number of samples computed depends on it; write a Python "
             "number, or use drop_path, which takes traced rates."
         )
-    n = x.shape[0]
+    groups = parts_of(x) if groups is None else groups
+    if not isinstance(groups, Integral) or groups < 1 or len(x) % groups:
+        raise ValueError(
+            f"groups is {groups!r}, for a batch of {len(x)}; write a whole number that divides it."
+        )
+    n = len(x) // groups
     if rate == 1:
         return x
     k = max(1, round(n * (1 - rate)))
     if k >= n:
         return (x + _run(branch, x)).astype(x.dtype)
-    kept = jnp.sort(jax.random.permutation(key, n)[:k])
-    out = _run(branch, x.at[kept].get(unique_indices=True, indices_are_sorted=True))
-    wide = wide_dtype(x)
-    update = (out.astype(wide) * (n / k)).astype(x.dtype)
-    return x.at[kept].add(update, unique_indices=True, indices_are_sorted=True)
+    where = sharding_of(x)
+    of_groups = where.update(spec=PartitionSpec(where.spec[0] if where.spec else None, None))
+    kept = spread(of_groups, _subsets, key, n, k, groups)
+    out = _run(branch, spread(where, _take, x, kept))
+    return spread(where, _add, x, kept, out)
+
+
+def _subsets(key, n, k, groups):
+    """The k of n samples that each group computes, in order: (groups, k)."""
+    keys = key[None] if groups == 1 else jax.random.split(key, groups)
+    return jax.vmap(lambda key: jnp.sort(jax.random.permutation(key, n)[:k]))(keys)
+
+
+def _take(x, kept):
+    """The samples of the subsets: (groups k, ...)."""
+    taken = jax.vmap(lambda x, kept: x.at[kept].get(**ORDERED))(_grouped(x, kept), kept)
+    return taken.reshape(kept.size, *x.shape[1:])
+
+
+def _add(x, kept, out):
+    """x plus the outputs of the subsets, scaled."""
+    samples = _grouped(x, kept)
+    factor = samples.shape[1] / kept.shape[1]
+    update = _grouped((out.astype(wide_dtype(x)) * factor).astype(x.dtype), kept)
+    add = jax.vmap(lambda x, kept, update: x.at[kept].add(update, **ORDERED))
+    return add(samples, kept, update).reshape(x.shape)
+
+
+def _grouped(x, kept):
+    return x.reshape(len(kept), len(x) // len(kept), *x.shape[1:])
 
 
 def _run(branch, x):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from dropout_jax._checks import check_broadcasts, check_floating, check_key, wide_dtype
+from dropout_jax._sharding import sharding_of_product, spread
 from dropout_jax.noise.variational import check_noisy, draw_outputs
 from dropout_jax.typing import Array, Key
 
@@ -41,7 +42,7 @@ def sparse_dense(key: Key, x: Array, kernel: Array, log_sigma2: Array) -> Array:
     """
     check_key(key)
     x, kernel = check_noisy(x, kernel, log_sigma2, "log_sigma2")
-    return _sparse(key, x, kernel, log_sigma2)
+    return spread(sharding_of_product(x, kernel), _sparse, key, x, kernel, log_sigma2)
 
 
 @jax.jit

@@ -14,6 +14,7 @@ from dropout_jax._checks import (
     shared_shape,
     wide_dtype,
 )
+from dropout_jax._sharding import sharding_of, sharding_of_product, spread
 from dropout_jax.masks import packed
 from dropout_jax.typing import Array, Key
 
@@ -56,7 +57,7 @@ def variational_dropout(
     x = check_floating(x)
     drawn = shared_shape(x.shape, broadcast_dims)
     check_broadcasts("log_alpha", jnp.shape(log_alpha), drawn)
-    return _multiply_noise(key, x, log_alpha, drawn)
+    return spread(sharding_of(x), _multiply_noise, key, x, log_alpha, drawn)
 
 
 @functools.partial(jax.jit, static_argnums=3)
@@ -99,7 +100,7 @@ def variational_dense(key: Key, x: Array, kernel: Array, log_alpha: Array) -> Ar
     """
     check_key(key)
     x, kernel = check_noisy(x, kernel, log_alpha, "log_alpha")
-    return _variational(key, x, kernel, log_alpha)
+    return spread(sharding_of_product(x, kernel), _variational, key, x, kernel, log_alpha)
 
 
 @jax.jit

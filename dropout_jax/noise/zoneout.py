@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from dropout_jax._checks import check_broadcasts, check_floating, check_rate, is_static, wide_dtype
+from dropout_jax._sharding import sharding_of, spread
 from dropout_jax.masks import packed
 from dropout_jax.typing import Array, Key, Rate
 
@@ -58,6 +59,10 @@ def zoneout(
     Activations".
     """
     new, old = _check_states(new, old)
+    return spread(sharding_of(new), _zoned_out, key, new, old, rate, broadcast_dims)
+
+
+def _zoned_out(key, new, old, rate, broadcast_dims):
     mask = packed.packed_mask(key, rate, new.shape, broadcast_dims=broadcast_dims)
     return _select(mask, new, old)
 
@@ -65,8 +70,7 @@ def zoneout(
 @jax.jit
 @packed.recomputed  # keeps the packed mask
 def _select(mask, new, old):
-    keep_new = mask.unpack() | jnp.zeros_like(new, bool)  # sharded as the states are
-    return jnp.where(keep_new, new, old)
+    return jnp.where(mask.unpack(), new, old)
 
 
 def zoneout_mean(new: Array, old: Array, rate: Rate) -> Array:

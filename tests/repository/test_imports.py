@@ -19,9 +19,9 @@ SOURCES = sorted(p for d in ("dropout_jax", "experiments") for p in (ROOT / d).r
 # A room (a module, or a package with all its files) imports from the rooms named before it.
 ORDER = {
     "dropout_jax": [
-        "_version", "_lazy", "typing", "_arrays", "_checks", "_weights", "_xla", "keys", "masks",
-        "noise", "conventions", "kernel", "rates",
-        "_sharding", "_nnx", "layers", "linen", "losses", "constraints", "schedules", "data",
+        "_version", "_lazy", "typing", "_arrays", "_checks", "_weights", "_xla", "_sharding",
+        "keys", "masks", "noise", "conventions", "kernel", "rates",
+        "_nnx", "layers", "linen", "losses", "constraints", "schedules", "data",
         "train", "predict",
     ],
     "experiments": ["records", "harness", "nets", "report"],
