@@ -101,5 +101,4 @@ def test_the_search_knows_functions_and_guides(site):
 def test_the_pages_are_those_of_the_repository(site):
     source = {p.relative_to(ROOT / "docs") for p in (ROOT / "docs").rglob("*.md")}
     for page in source:
-        name = page.parent if page.stem == "index" else page.with_suffix("")
-        assert (site / "docs" / name / "index.html").is_file(), page
+        assert (site / "docs" / page.with_suffix(".html")).is_file(), page
