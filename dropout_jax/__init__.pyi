@@ -18,6 +18,7 @@ from .constraints import max_norm as max_norm
 from .conventions import scale_for_inference as scale_for_inference
 from .conventions import to_paper_convention as to_paper_convention
 from .conventions import to_scaled_convention as to_scaled_convention
+from .diagnose.check import check_dropout as check_dropout
 from .keys import per_example_keys as per_example_keys
 from .keys import site_key as site_key
 from .masks.packed import PackedMask as PackedMask

@@ -22,13 +22,13 @@ ORDER = {
         "_version", "_lazy", "typing", "_arrays", "_checks", "_weights", "_xla", "_sharding",
         "keys", "masks", "noise", "conventions", "kernel", "rates",
         "_nnx", "layers", "linen", "losses", "constraints", "schedules", "data",
-        "train", "predict",
+        "train", "predict", "diagnose",
     ],
     "experiments": ["records", "harness", "nets", "report"],
 }  # fmt: skip
 # The packages that only some rooms of the library may import.
 MAY_IMPORT = {
-    "flax": {"_nnx", "layers", "linen", "losses", "train", "predict"},
+    "flax": {"_nnx", "layers", "linen", "losses", "train", "predict", "diagnose"},
     "optax": {"constraints", "schedules", "losses", "train"},
 }
 
