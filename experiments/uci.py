@@ -170,9 +170,8 @@ def trained(config: Config, key, rate, tau, x: Array, y: Array) -> tuple[Net, Ar
         loss=loss,
         metrics={},
     )
-    state, losses, _ = run(key, hyper, {"train": (x, y)})
-    structure, _ = train.structure_of(build, state.hyper, None)
-    return nnx.merge(structure, state.params, state.rest), losses[-1].mean()
+    result = run(key, hyper, {"train": (x, y)})
+    return result.state.model(), result.losses[-1].mean()
 
 
 def validation(config: Config, key, rate, taus, fit, held_out) -> Array:

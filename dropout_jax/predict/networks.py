@@ -1,14 +1,13 @@
 """Run a model many times with dropout on, streaming over samples and over batches of examples."""
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dropout_jax._checks import check_key
+from dropout_jax._checks import check_count, check_key
 from dropout_jax._nnx import rekey, split
 from dropout_jax._sharding import parts_of
 from dropout_jax.keys import site_key
@@ -23,7 +22,7 @@ Parts: TypeAlias = tuple[Any, Any, Any]
 def ready(key: Key, model: Model, samples: int) -> Parts:
     """The parts of a model whose noise is to be sampled; raise for what cannot be sampled."""
     check_key(key)
-    check_samples(samples)
+    check_count("samples", samples, 100)
     if callable(model) and not isinstance(model, nnx.Module):
         return model, (), ()
     return split(model, nnx.Param, ...)
@@ -39,13 +38,6 @@ def arrays(x: Any) -> Any:
             "example or more."
         )
     return x
-
-
-def check_samples(samples: int) -> int:
-    """Return `samples`, or raise unless it is a whole number over 0."""
-    if not isinstance(samples, Integral) or samples < 1:
-        raise ValueError(f"samples is {samples!r}; write a whole number, 1 or more, such as 100.")
-    return samples
 
 
 def sub_networks(parts: Parts, key: Key, x: Any, *, consistent: bool = False) -> Callable:
@@ -85,8 +77,7 @@ def in_batches(
 
     The batches have keys of their own, unless all examples are to share their sub-networks.
     """
-    n = len(jax.tree.leaves(rows)[0])
-    if batch_size is None or n <= batch_size:
+    if batch_size is None or (n := len(jax.tree.leaves(rows)[0])) <= batch_size:
         return reduce(key, *rows)
     full = n // batch_size
     batches = site_key(key, "batches")
@@ -110,11 +101,7 @@ def check_batch_size(batch_size: int | None, x: Any) -> int | None:
     """Return `batch_size`, or raise for what is no number of examples."""
     if batch_size is None:
         return None
-    if not isinstance(batch_size, Integral) or batch_size < 1:
-        raise ValueError(
-            f"batch_size is {batch_size!r}; write how many examples go through the model at a "
-            "time, such as 1000, or None for all."
-        )
+    check_count("batch_size", batch_size, 1000)
     parts = max(map(parts_of, jax.tree.leaves(x)))
     if parts > 1:
         raise ValueError(

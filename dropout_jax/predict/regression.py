@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dropout_jax._arrays import safe_sqrt
 from dropout_jax._checks import wide_dtype
 from dropout_jax.predict.networks import (
     Model,
@@ -128,7 +129,7 @@ def _regress(static, options, state, key, x, noise):
     mean, squares, variance = in_batches(
         reduce, key, x, batch_size=batch_size, consistent=consistent
     )
-    return Regression(mean, _root(squares / samples), _root(variance))
+    return Regression(mean, safe_sqrt(squares / samples), safe_sqrt(variance))
 
 
 def mc_log_likelihood(
@@ -265,8 +266,3 @@ def check_level(level: float) -> float:
     if not isinstance(level, jax.core.Tracer) and not 0 < level < 1:
         raise ValueError(f"level is {level}; write a share between 0 and 1, such as 0.9.")
     return level
-
-
-def _root(variance):
-    varies = variance > 0  # the root has no derivative at 0
-    return jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 0)

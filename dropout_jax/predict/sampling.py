@@ -13,8 +13,16 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dropout_jax._arrays import safe_sqrt
-from dropout_jax._checks import check_count, check_key, wide_dtype
-from dropout_jax._nnx import rekey, split
+from dropout_jax._checks import wide_dtype
+from dropout_jax._nnx import split
+from dropout_jax.predict.networks import (
+    Model,
+    arrays,
+    check_batch_size,
+    in_batches,
+    ready,
+    sub_networks,
+)
 from dropout_jax.typing import Array, Key
 
 Output = Callable[[Any], Any]
@@ -95,7 +103,7 @@ def _check_classes(logits, x):
 
 
 def mc_samples(
-    key: Key, model: nnx.Module, x: Array, *, samples: int, output: Output = jax.nn.softmax
+    key: Key, model: Model, x: Array, *, samples: int, output: Output = jax.nn.softmax
 ) -> Array:
     r"""The predictions of sub-networks drawn at random, one after the other.
 
@@ -121,44 +129,56 @@ def mc_samples(
 
     Source: Srivastava et al. 2014, section 7.5 and figure 11, the error as a function of k.
     """
-    state = _ready(key, model, samples)
+    state = ready(key, model, samples)
     return _samples(*state, samples, output, key, x)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
 def _samples(structure, params, rest, samples, output, key, x):
-    sub_network = _sub_networks(structure, params, rest, output, key, x)
+    sub_network = _predictions((structure, params, rest), output, key, x)
     return jax.lax.map(sub_network, jnp.arange(samples, dtype=jnp.int32))
 
 
 def mc_predict(
-    key: Key, model: nnx.Module, x: Array, *, samples: int, output: Output = jax.nn.softmax
+    key: Key,
+    model: Model,
+    x: Array,
+    *,
+    samples: int,
+    output: Output = jax.nn.softmax,
+    batch_size: int | None = None,
+    consistent: bool = False,
 ) -> Prediction:
     r"""Monte Carlo: predictions averaged over sub-networks drawn at random.
 
     $$P(y | x) = \frac{1}{K} \sum_{k=1}^{K} P_k(y | x), \qquad
       s^2 = \frac{1}{K} \sum_{k=1}^{K} (P_k(y | x) - P(y | x))^2.$$
-    Memory does not grow with the samples. The standard deviation is that of a single sub-network;
-    divided by sqrt(K) it is the standard error of the mean. Batch normalisation, if any, uses its
+    Memory does not grow with the samples, nor, given a batch_size, does what the model holds grow
+    with the examples. The standard deviation is that of a single sub-network; divided by sqrt(K) it
+    is the standard error of the mean. Batch normalisation, if any, uses its
     running averages.
 
     Args:
       key: a typed key; all masks come from it, none from the model's own streams.
-      model: any `nnx.Module` with `model(x)`.
+      model: any `nnx.Module` with `model(x)`; or a function (key, x) -> outputs, such as
+        `lambda key, x: linen_model.apply(variables, x, rngs={"dropout": key})`.
       x: inputs (examples, ...).
       samples: K, 1 or more.
       output: from the model's outputs to a prediction; `lambda y: y` for regression. By default
         the softmax of the outputs, or of each array in a pytree of outputs. Each new function is
         compiled once.
+      batch_size: how many examples go through the model at a time; None for all. The masks depend
+        on it, unless they are consistent.
+      consistent: draw one sub-network a sample for all examples, so that a curve is smooth.
 
     Returns:
       A `Prediction`: mean and stddev, both (examples, ...), probabilities by default; pytrees of
       such if `output` returns one.
 
     Raises:
-      TypeError: `key` is missing or not a key; a model that is not an `nnx.Module`.
-      ValueError: samples that are not a whole number over 0; no `output`, and a model with a
-        single output, whose softmax would be 1.
+      TypeError: `key` is missing or not a key; a model that is neither a module nor a function.
+      ValueError: samples or a batch_size that are not a whole number over 0; no `output`, and a
+        model with a single output, whose softmax would be 1.
 
     Example:
       >>> import dropout_jax as dj, jax, jax.numpy as jnp
@@ -171,24 +191,32 @@ def mc_predict(
     Source: Srivastava et al. 2014, section 7.5; Gal and Ghahramani 2016, "Dropout as a Bayesian
     Approximation", for the standard deviation.
     """
-    state = _ready(key, model, samples)
-    return _predict(*state, samples, output, key, x)
+    structure, *state = ready(key, model, samples)
+    if batch_size is not None or consistent:
+        x = arrays(x)
+    options = (samples, output, check_batch_size(batch_size, x), bool(consistent))
+    return _predict(structure, options, state, key, x)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def _predict(structure, params, rest, samples, output, key, x):
-    sub_network = _sub_networks(structure, params, rest, output, key, x)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _predict(structure, options, state, key, x):
+    samples, output, batch_size, consistent = options
 
-    def add(moments, k):  # Welford's recurrence, which does not cancel, as a sum of squares
-        mean, squares = moments
-        off = jax.tree.map(lambda y, m: y.astype(m.dtype) - m, sub_network(k), mean)
-        mean = jax.tree.map(lambda m, d: m + d / (k + 1).astype(d.real.dtype), mean, off)
-        squares = jax.tree.map(lambda s, d: s + _square(d) * _share(k, s.dtype), squares, off)
-        return (mean, squares), None
+    def reduce(key, x):
+        sub_network = _predictions((structure, *state), output, key, x, consistent=consistent)
 
-    zeros = _zeros_like(sub_network)
-    start = zeros, jax.tree.map(jnp.real, zeros)
-    (mean, squares), _ = jax.lax.scan(add, start, jnp.arange(samples, dtype=jnp.int32))
+        def add(moments, k):  # Welford's recurrence, which does not cancel, as a sum of squares
+            mean, squares = moments
+            off = jax.tree.map(lambda y, m: y.astype(m.dtype) - m, sub_network(k), mean)
+            mean = jax.tree.map(lambda m, d: m + d / (k + 1).astype(d.real.dtype), mean, off)
+            squares = jax.tree.map(lambda s, d: s + _square(d) * _share(k, s.dtype), squares, off)
+            return (mean, squares), None
+
+        zeros = _zeros_like(sub_network)
+        start = zeros, jax.tree.map(jnp.real, zeros)
+        return jax.lax.scan(add, start, jnp.arange(samples, dtype=jnp.int32))[0]
+
+    mean, squares = in_batches(reduce, key, x, batch_size=batch_size, consistent=consistent)
     return Prediction(mean, jax.tree.map(lambda s: safe_sqrt(s / samples), squares))
 
 
@@ -209,7 +237,7 @@ def _zeros_like(sub_network):
     )
 
 
-def geometric_mean_predict(key: Key, model: nnx.Module, x: Array, *, samples: int) -> Array:
+def geometric_mean_predict(key: Key, model: Model, x: Array, *, samples: int) -> Array:
     r"""The normalised geometric mean of the distributions of sub-networks drawn at random.
 
     $$P(y | x) \propto \prod_{k=1}^{K} P_k(y | x)^{1 / K}
@@ -237,16 +265,16 @@ def geometric_mean_predict(key: Key, model: nnx.Module, x: Array, *, samples: in
     Source: Hinton et al. 2012 (arXiv:1207.0580), for the identity; Baldi and Sadowski 2013,
     "Understanding Dropout", for the name and for deeper networks.
     """
-    state = _ready(key, model, samples)
+    state = ready(key, model, samples)
     return _geometric_mean(*state, samples, key, x)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _geometric_mean(structure, params, rest, samples, key, x):
-    def logits(outputs):
-        return jax.tree.map(lambda y: _check_classes(y, x), outputs)
+    outputs = sub_networks((structure, params, rest), key, x)
 
-    sub_network = _sub_networks(structure, params, rest, logits, key, x)
+    def sub_network(k):
+        return jax.tree.map(lambda logits: _check_classes(logits, x), outputs(k))
 
     def add(total, k):  # a logit of -inf, for a class that cannot be, stays one
         return jax.tree.map(lambda t, y: t + y.astype(t.dtype), total, sub_network(k)), None
@@ -256,20 +284,7 @@ def _geometric_mean(structure, params, rest, samples, key, x):
     return jax.tree.map(lambda t: jax.nn.softmax(t / samples), total)
 
 
-def _ready(key, model, samples):
-    check_key(key)
-    check_count("samples", samples, 100)
-    return split(model, nnx.Param, ...)
-
-
-def _sub_networks(structure, params, rest, output, key, x):
+def _predictions(parts, output, key, x, *, consistent=False):
     """k -> the prediction of the k-th sub-network."""
-
-    def sub_network(k):
-        masked = rekey(rest, jax.random.fold_in(key, k))
-        model = structure.merge(params, masked)
-        model.eval()
-        model.set_attributes(deterministic=False, raise_if_not_found=False)
-        return _predicted(output, model(x), x)
-
-    return sub_network
+    sub_network = sub_networks(parts, key, x, consistent=consistent)
+    return lambda k: _predicted(output, sub_network(k), x)

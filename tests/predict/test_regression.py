@@ -99,6 +99,14 @@ def test_consistent_masks_are_one_sub_network_for_all_examples():
     assert spread(consistent=True) == 0 and spread() > 0
 
 
+def test_mc_predict_streams_too():
+    whole = dj.mc_predict(KEY, mlp(3), X, samples=4, consistent=True)
+    found = dj.mc_predict(KEY, mlp(3), X, samples=4, consistent=True, batch_size=3)
+    jax.tree.map(close, found, whole)
+    with pytest.raises(ValueError, match="batch_size is 0; write a whole"):
+        dj.mc_predict(KEY, mlp(3), X, samples=4, batch_size=0)
+
+
 def test_a_batch_has_masks_of_its_own():
     x = jnp.ones((6, 4))
     found = dj.mc_regress(KEY, mlp(), x, samples=1, noise=0.1, batch_size=3).mean
@@ -161,7 +169,7 @@ BAD = {
     "a negative noise": (ValueError, r"noise is -1\.0; write a standard", {"noise": -1.0}),
     "a noise of words": (TypeError, r"noise is 'a'; write", {"noise": "a"}),
     "no noise": (ValueError, r"noise was not given.*write noise=0\.1", {"noise": None}),
-    "a bad batch": (ValueError, r"batch_size is 0; write how many", {"batch_size": 0}),
+    "a bad batch": (ValueError, r"batch_size is 0; write a whole", {"batch_size": 0}),
     "no example": (ValueError, r"one example or more", {"x": X[:0]}),
     "no model": (TypeError, r"model is int", {"model": 3}),
 }
