@@ -15,6 +15,7 @@ from helpers.tables import script
 from experiments.records.record import ROOT
 
 pytest.importorskip("zensical", reason="the extra docs is not installed; .ci/run builds the site")
+pytestmark = pytest.mark.slow
 LOADED = {("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("link", "href")}
 
 
