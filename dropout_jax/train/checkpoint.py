@@ -7,6 +7,7 @@ has a checksum, and any number of devices or processes reads what another number
 
 import contextlib
 import re
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -102,6 +103,22 @@ def open_folder(folder: str | Path, *, read_only: bool = False, wait: float = 0.
                 "read it; choose another folder, or read it with version 0.1."
             )
     return opened
+
+
+def clear(folder: str | Path) -> None:
+    """Delete a folder of checkpoints with all that is in it, so that a run begins anew.
+
+    Raises:
+      CheckpointError: another process is writing there.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        return
+    lock = FileLock(path / ".lock")
+    if problem := _prepare(path, folder, lock, wait=0.0):
+        raise CheckpointError(problem)
+    shutil.rmtree(path, ignore_errors=True)
+    lock.release()
 
 
 def _prepare(path: Path, folder: str | Path, lock: FileLock, wait: float) -> str:

@@ -1,6 +1,5 @@
 """A run is made once: one that was interrupted goes on, and one that has its record is read."""
 
-import shutil
 import time
 import zlib
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dropout_jax import data
+from dropout_jax.train import checkpoint
 from experiments.records import record
 
 
@@ -26,7 +26,7 @@ def record_of(
         return found
     checkpoints = checkpoint_folder(experiment, config)
     if not config.resume:
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        checkpoint.clear(checkpoints)
     start = time.perf_counter()
     name = getattr(config, "data", None)
     digest = name and {name: data.load(name, config.data_dir).sha256}
@@ -40,7 +40,7 @@ def record_of(
         folder=config.out,
     )
     # The record is kept, and the weights, which can be hundreds of MB, are not.
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    checkpoint.clear(checkpoints)
     return record.read(path)
 
 

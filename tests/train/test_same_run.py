@@ -227,6 +227,18 @@ def test_a_second_run_in_the_folder_is_refused_and_the_first_goes_on(tmp_path):
     run(checkpoint_dir=tmp_path)  # the folder is free again
 
 
+def test_what_is_being_written_is_not_cleared(tmp_path):
+    folder = tmp_path / "run"
+    checkpoint.clear(folder)  # nothing is there yet
+    with checkpoint.open_folder(folder) as first:
+        checkpoint.save(first, 1, jnp.ones(2), {})
+        with pytest.raises(checkpoint.CheckpointError, match="another process is writing"):
+            checkpoint.clear(folder)
+        assert checkpoint.restore(first, jnp.zeros(2)) is not None
+    checkpoint.clear(folder)
+    assert not folder.exists()
+
+
 def test_a_run_that_is_refused_frees_the_folder(tmp_path):
     run(epochs=1, checkpoint_dir=tmp_path)
     with pytest.raises(checkpoint.CheckpointError) as error:
