@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -44,6 +44,12 @@ def sharding_of_product(x: Array, kernel: Array) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*rows.spec[:-1], columns))
 
 
+def product_options(x: Array, kernel: Array) -> dict[str, NamedSharding]:
+    """`out_sharding` for a layer that computes x @ kernel: JAX wants it with explicit axes."""
+    sharding = sharding_of_product(x, kernel)
+    return {"out_sharding": sharding} if sharding.mesh.explicit_axes else {}
+
+
 def check_sharding(sharding: Any, shape: tuple[int, ...]) -> NamedSharding | None:
     """An argument `out_sharding` for an array of `shape`, with a part for every axis, or raise."""
     if sharding is None:
@@ -83,14 +89,33 @@ def parts(sharding: NamedSharding, axis: int) -> int:
     return math.prod(sharding.mesh.shape[name] for name in _axes(sharding.spec[axis]))
 
 
-def devices_of(x: Array) -> contextlib.AbstractContextManager[Any]:
-    """Where arrays that are on no devices yet belong to those of x, if its rows are spread."""
-    return contextlib.nullcontext() if parts_of(x) == 1 else jax.set_mesh(x.sharding.mesh)
+@contextlib.contextmanager
+def devices_of(x: Array) -> Iterator[None]:
+    """Where arrays that are on no devices yet belong to those of x, if its mesh has explicit axes.
+
+    Raises:
+      ValueError: a layer cannot tell how its outputs are sharded.
+    """
+    if not sharding_of(x).mesh.explicit_axes:
+        yield
+        return
+    try:
+        with jax.set_mesh(x.sharding.mesh):
+            yield
+    except Exception as error:
+        if type(error).__name__ != "ShardingTypeError":  # JAX does not export it
+            raise
+        raise ValueError(
+            "a layer of the model cannot tell how its outputs are sharded. Write out_sharding= "
+            "where the layer is called, as in linear(x, out_sharding=jax.P('data', None)), or make "
+            "the mesh with axis_types=(jax.sharding.AxisType.Auto,) * 2, one for each axis, where "
+            f"the compiler decides. JAX says: {error}"
+        ) from error
 
 
 def rows_of(x: Array, rows: Array) -> Array:
     """x[rows], spread as x is."""
-    if parts_of(x) == 1:
+    if not sharding_of(x).mesh.explicit_axes:
         return x[rows]
     return x.at[rows].get(out_sharding=sharding_of(x))
 

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from dropout_jax._checks import check_floating
+from dropout_jax._sharding import product_options
 from dropout_jax.layers.base import check_rngs
 from dropout_jax.layers.dropout import Dropout
 from dropout_jax.layers.named import by_name, from_name
@@ -107,7 +108,8 @@ class MLP(nnx.Module):
         for site, (linear, drop) in enumerate(zip(self.linears, self.dropouts, strict=True)):
             if site:
                 x = self.activation(x)
-            x = linear(drop(x, deterministic=deterministic, rngs=rngs))
+            x = drop(x, deterministic=deterministic, rngs=rngs)
+            x = linear(x, **product_options(x, linear.kernel[...]))
         return x
 
     def __getstate__(self):

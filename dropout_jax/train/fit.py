@@ -234,7 +234,8 @@ def _shape_of_outputs(model: nnx.Module, x: Array) -> tuple[int, ...]:
         model.eval()
         return model(x)
 
-    found = jax.eval_shape(outputs, state, x)
+    with devices_of(x):
+        found = jax.eval_shape(outputs, state, x)
     if not isinstance(found, jax.ShapeDtypeStruct) or found.ndim < 2:
         raise TypeError(
             f"the model's outputs are {found}, and the default loss and metrics take one array of "
