@@ -83,6 +83,8 @@ class Study(cli.Common):
     """folders of the data; not given: every set that is found, the smallest first"""
     methods: tuple[str, ...] = ("dropout",)
     """of dropout, two_layers, concrete and ensemble"""
+    times_epochs: int = 100
+    """how often the epochs of n_epochs.txt, which are 40: the authors tried 10, too"""
     share_tau: Literal["large", "always", "never"] = "large"
     """which networks serve all values of tau: those of large sets and of the columns beside"""
     resume: bool = field(default=True, metadata=record.NOT_RECORDED)
@@ -345,9 +347,9 @@ def config_of(study: Study, name: str, method: str) -> Config:
         dataset=name,
         method=method,
         hidden=int(settings("n_hidden", [50])[0]),
-        rates=tuple(settings("dropout_rates", Config.rates)),
+        rates=tuple(settings("dropout_rates", Config.rates)[-2 if study.quick else 0 :]),
         taus=tuple(settings("tau_values", Config.taus)),
-        epochs=1 if study.quick else 100 * int(settings("n_epochs", [40])[0]),
+        epochs=1 if study.quick else study.times_epochs * int(settings("n_epochs", [40])[0]),
         shared_tau=share and method != "concrete",
         samples=20 if study.quick else Config.samples,
         validation_samples=20 if study.quick else Config.validation_samples,

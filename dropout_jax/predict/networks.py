@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+from flax import linen, nnx
 
 from dropout_jax._checks import check_count, check_key
 from dropout_jax._nnx import rekey, split
@@ -23,7 +23,7 @@ def ready(key: Key, model: Model, samples: int) -> Parts:
     """The parts of a model whose noise is to be sampled; raise for what cannot be sampled."""
     check_key(key)
     check_count("samples", samples, 100)
-    if callable(model) and not isinstance(model, nnx.Module):
+    if callable(model) and not isinstance(model, (nnx.Module, linen.Module)):
         return model, (), ()
     return split(model, nnx.Param, ...)
 
