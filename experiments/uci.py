@@ -235,8 +235,8 @@ def tested(config: Config, key, rate, tau, fit, held_out) -> dict[str, Array]:
     # The network of moments takes the rates as they are, traced.
     standard = net.standard
     mean, variance = moments.moments(standard.model, standard.scale_x(x))
-    mean = standard.y_mean[...] + standard.y_stddev[...] * mean
-    variance = standard.y_stddev[...] ** 2 * variance + noise**2
+    (y_mean,), (y_stddev,) = standard.y_mean[...], standard.y_stddev[...]
+    mean, variance = y_mean + y_stddev * mean, y_stddev**2 * variance + noise**2
     return result | {"moments_rmse": rmse(mean, y), "moments_ll": gaussian_ll(mean, variance, y)}
 
 

@@ -20,6 +20,7 @@ from experiments.report import (
     gpu_tables,
     paper_tables,
     thinned_tables,
+    uci,
 )
 
 
@@ -191,4 +192,5 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "sparse_variational": family_tables.sparse_variational,
     "convnet": family_tables.convnet,
     **paper_tables.TABLES,
+    **uci.TABLES,
 }

@@ -1,0 +1,110 @@
+"""The tables of MC dropout on the UCI sets, beside what was published. Standard library only."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.records import record, stats
+from experiments.records.markdown import NOT_RUN, link, markdown
+from experiments.records.record import Record
+from experiments.records.uci_published import PUBLISHED_2016, PUBLISHED_2018, Spread
+
+COLUMNS = {  # what a column is called: the method that was trained, and its metrics
+    "one pass": ("dropout", "single_rmse", None),
+    "weight scaling": ("dropout", "scaled_rmse", "scaled_ll"),
+    "MC dropout": ("dropout", "rmse", "ll"),
+    "moments": ("dropout", "moments_rmse", "moments_ll"),
+    "two layers": ("two_layers", "rmse", "ll"),
+    "concrete dropout": ("concrete", "rmse", "ll"),
+    "ensemble of 5": ("ensemble", "rmse", "ll"),
+}
+METRICS = {"rmse": "RMSE", "ll": "log-likelihood"}
+PUBLISHED = (PUBLISHED_2016, PUBLISHED_2018)
+
+
+def beside_published(results: Path) -> str:
+    """MC dropout of ours beside that of the authors, a row a set."""
+    records = runs(results, "dropout")
+    if not records:
+        return NOT_RUN
+    header = ["set", "cases", "features", "splits", "epochs"]
+    for name in METRICS.values():
+        header += [f"{name}: 2016", "2018", "ours", "away from 2018, in s.e."]
+    rows = []
+    for r in records:
+        name = r.config["dataset"]
+        row = [name, r.extra["cases"], r.extra["features"], len(r.final["ll"]), r.config["epochs"]]
+        for metric in METRICS:
+            old, new = (p[name]._asdict()[metric] if name in p else None for p in PUBLISHED)
+            digits = digits_of(r.final[metric])
+            ours = stats.mean_and_stderr(r.final[metric])
+            row += [shown(old, 2), shown(new, digits), shown(ours, digits), away(ours, new)]
+        rows.append([*row, minutes(r), link(r.path)])
+    text = markdown([*header, "minutes", "run"], rows)
+    total = sum(r.provenance["wall_seconds"] for r in records) / 60
+    return (
+        f"{text}\n\n± is the standard error over the splits. All of it took {total:.0f} minutes. "
+        "The difference from 2018 is in standard errors of two independent means. The splits are "
+        "the same, so that its own standard error is smaller; the authors' results by split were "
+        "not at hand."
+    )
+
+
+def columns(results: Path) -> str:
+    """Other ways to predict and to train, under the same protocol: RMSE and log-likelihood."""
+    by_method = {method: runs(results, method) for method, *_ in COLUMNS.values()}
+    found = {m: {r.config["dataset"]: r for r in records} for m, records in by_method.items()}
+    if not found["dropout"]:
+        return NOT_RUN
+    parts = []
+    for i, title in enumerate(METRICS.values()):
+        rows = []
+        for name in found["dropout"]:
+            row = [name]
+            for method, *metrics in COLUMNS.values():
+                r, metric = found[method].get(name), metrics[i]
+                have = r is not None and metric in r.final
+                row.append(shown_values(r.final[metric]) if have else "–")
+            rows.append(row)
+        parts.append(markdown([title, *COLUMNS], rows))
+    return "\n\n".join(parts)
+
+
+def runs(results: Path, method: str) -> list[Record]:
+    """The run of each set with the most epochs, the smallest set first."""
+    records = record.newest(record.read_all("uci", results))
+    records = [r for r in records if r.config["method"] == method]
+    # The last of a set stays: with the most epochs, and a network for each tau.
+    records.sort(key=lambda r: (r.config["epochs"], not r.config.get("shared_tau", False)))
+    best = {r.config["dataset"]: r for r in records}
+    return sorted(best.values(), key=lambda r: r.extra["cases"])
+
+
+def digits_of(values: Sequence[float]) -> int:
+    """So many that the standard error has two."""
+    stderr = stats.mean_and_stderr(values)[1]
+    return max(2, 1 - math.floor(math.log10(stderr))) if stderr else 2
+
+
+def shown(value: Spread | None, digits: int) -> str:
+    if value is None:
+        return "–"
+    mean, stderr = value
+    return f"{mean:.{digits}f}" + ("" if stderr is None else f" ± {stderr:.{digits}f}")
+
+
+def shown_values(values: Sequence[float]) -> str:
+    return stats.plus_minus(values, digits_of(values))
+
+
+def away(ours: Spread, published: Spread | None) -> str:
+    if published is None or None in (ours[1], published[1]):
+        return "–"
+    return f"{(ours[0] - published[0]) / math.hypot(ours[1], published[1]):+.1f}"
+
+
+def minutes(r: Record) -> str:
+    return f"{r.provenance['wall_seconds'] / 60:.0f}"
+
+
+TABLES = {"uci": beside_published, "uci_columns": columns}

@@ -1,0 +1,130 @@
+"""The UCI experiment at a size of seconds, and its table.
+
+What would make this wrong: settings that are chosen with test cases; fewer updates than the
+authors'; a log-likelihood in standard deviations in place of units.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from experiments import uci
+from experiments.records import record
+from experiments.report import uci as table
+
+CASES = 60
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    """A set of two splits in the layout of the UCI folders, its target in large units."""
+    files = tmp_path / "uci" / "line" / "data"
+    files.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(CASES, 2))
+    np.savetxt(files / "data.txt", np.column_stack([x, 1000 + 50 * x[:, 0]]))
+    np.savetxt(files / "index_features.txt", [0, 1])
+    np.savetxt(files / "index_target.txt", [2])
+    np.savetxt(files / "n_splits.txt", [2])
+    np.savetxt(files / "tau_values.txt", [4e-4, 8e-4])
+    for split in range(2):
+        order = rng.permutation(CASES)
+        np.savetxt(files / f"index_train_{split}.txt", order[6:])
+        np.savetxt(files / f"index_test_{split}.txt", order[:6])
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_quick_run_leaves_a_record_and_goes_on_from_it(data_dir, tmp_path, capsys):
+    arguments = ["--quick", "--data-dir", str(data_dir), "--out", str(tmp_path / "runs")]
+    uci.main(arguments)
+    (found,) = record.read_all("uci", tmp_path / "runs")
+    assert found.config["dataset"] == "line" and found.config["taus"] == [4e-4, 8e-4]
+    assert len(found.final["rmse"]) == 2 and np.isfinite(found.final["ll"]).all()
+    assert np.shape(found.extra["validation_lls"]) == (2, 2, 2)
+    uci.main(arguments)
+    assert len(record.read_all("uci", tmp_path / "runs")) == 1
+    assert "log-likelihood" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_settings_do_not_depend_on_the_test_cases(data_dir):
+    """With other targets of the test cases, the choice is the same, and the error is not."""
+    config = uci.config_of(uci.Study(quick=True, data_dir=data_dir), "line", "ensemble")
+    found = uci.run(config)
+    path = data_dir / "uci" / "line" / "data"
+    values = np.loadtxt(path / "data.txt")
+    values[np.loadtxt(path / "index_test_0.txt").astype(int), 2] += 500
+    np.savetxt(path / "data.txt", values)
+    other = uci.run(config)
+    for name in ("rate", "tau"):
+        np.testing.assert_array_equal(found["final"][name][0], other["final"][name][0])
+    np.testing.assert_allclose(
+        found["extra"]["validation_lls"][0], other["extra"]["validation_lls"][0], rtol=1e-6
+    )
+    assert other["final"]["rmse"][0] > found["final"]["rmse"][0] + 100
+
+
+def test_the_penalty_is_that_of_the_authors():
+    """l^2 (1 - rate) / (2 N tau) of the squares of both kernels, and not of the biases."""
+    x, y = np.random.default_rng(0).normal(size=(2, 40, 1)).astype(np.float32)
+    net = uci.Net(uci.Config(hidden=3), 0.1, 0.5, x, y[:, 0], rngs=nnx.Rngs(0))
+    squares = sum(float(jnp.sum(w.kernel[...] ** 2)) for w in net.standard.model.linears)
+    np.testing.assert_allclose(net.penalty(), 1e-4 * 0.9 / (2 * 40 * 0.5) * squares, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("cases", "batches"), [(277, 3), (128, 1), (60, 1)])
+def test_as_many_updates_as_the_authors(cases, batches, monkeypatch):
+    """At least epochs times their batches, the smaller last one included, and one epoch more."""
+    asked = {}
+
+    def make_train(build, optimizer, *, epochs, batch_size, **options):
+        asked.update(epochs=epochs, batch_size=batch_size)
+        raise InterruptedError
+
+    monkeypatch.setattr(uci.train, "make_train", make_train)
+    with pytest.raises(InterruptedError):
+        x, y, key = jnp.ones((cases, 2)), jnp.ones(cases), jax.random.key(0)
+        uci.trained(uci.Config(epochs=10), key, 0.1, 1.0, x, y)
+    a_pass = cases // asked["batch_size"]
+    assert 0 <= asked["epochs"] * a_pass - 10 * batches < a_pass + 1
+
+
+def test_errors_are_in_the_units_of_the_targets():
+    y = jnp.array([0.0, 3.0])
+    assert float(uci.rmse(jnp.array([[1.0], [2.0]]), y)) == 1.0
+    found = uci.gaussian_ll(jnp.zeros((2, 1)), jnp.full((2, 1), 4.0), y)
+    np.testing.assert_allclose(found, -np.log(2) - np.log(2 * np.pi) / 2 - 9 / 16, rtol=1e-6)
+
+
+def test_bad_flags(data_dir, capsys):
+    for arguments, message in [
+        (["--data-dir", str(data_dir / "none")], "write --data-dir"),
+        (["--data-dir", str(data_dir), "--methods", "magic"], "choose from dropout"),
+    ]:
+        with pytest.raises(SystemExit):
+            uci.main([*arguments, "--quick", "--out", str(data_dir / "runs")])
+        assert message in capsys.readouterr().err
+
+
+def test_the_table_shows_published_and_ours(tmp_path):
+    final = {name: [1.0, 3.0] for name in ("rmse", "ll", "single_rmse", "scaled_rmse", "scaled_ll")}
+    for epochs, rmse in ((400, 9.0), (4000, 2.0)):
+        record.write(
+            "uci",
+            {"dataset": "yacht", "method": "dropout", "epochs": epochs, "seeds": 2, "quick": False},
+            {
+                "final": final | {"rmse": [rmse, rmse + 2]},
+                "extra": {"cases": 308, "features": 6},
+            },
+            data_sha256=None,
+            wall_seconds=90.0,
+            folder=tmp_path,
+        )
+    text = table.beside_published(tmp_path)
+    # 3 ± 1 of ours beside 0.666 ± 0.049: (3 - 0.6663) / sqrt(1 + 0.0486^2)
+    assert "| yacht | 308 | 6 | 2 | 4000 | 1.11 ± 0.09 | 0.67 ± 0.05 | 3.00 ± 1.00 | +2.3 |" in text
+    assert "9.00" not in text
+    assert "| yacht | 2.00 ± 1.00 | 2.00 ± 1.00 | 3.00 ± 1.00 | – |" in table.columns(tmp_path)
