@@ -127,13 +127,13 @@ def standardized_loss(loss: Loss) -> Loss:
       True
     """
 
-    def standardized(model: Standardized, x: Array, y: Array) -> Array:
+    def standardized(model: Standardized, x: Array, y: Array, **weights: Any) -> Array:
         if not isinstance(model, Standardized):
             raise TypeError(
                 f"the model is {type(model).__name__}; write dj.layers.Standardized(model, x, y), "
                 "or the loss without standardized_loss."
             )
-        return loss(model.model, model.scale_x(x), model.scale_y(y))
+        return loss(model.model, model.scale_x(x), model.scale_y(y), **weights)
 
     return standardized
 
