@@ -46,15 +46,21 @@ def _check_probability(name: str, value: Rate, meaning: str) -> Rate:
 
 
 def check_key(key: Key) -> Key:
-    """Return `key`, or raise with the way to make one."""
+    """Return `key`, typed (a legacy one is wrapped), or raise with the way to make one."""
     if key is None:
         raise TypeError("no key was given; write jax.random.key(0), and a new key for every call.")
-    dtype = getattr(key, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+    dtype, kind = getattr(key, "dtype", None), type(key).__name__
+    if kind in ("Rngs", "RngStream"):
         raise TypeError(
-            f"key is not a typed JAX key but {type(key).__name__} of dtype {dtype}; write "
-            "jax.random.key(0) instead of jax.random.PRNGKey(0), or wrap an old key with "
-            "jax.random.wrap_key_data(key)."
+            f"key is an nnx.{kind}; write the next key of a stream, such as rngs.dropout(), or "
+            "jax.random.key(0)."
+        )
+    if dtype is not None and dtype == np.uint32 and key.ndim:
+        key = jax.random.wrap_key_data(key)
+    elif dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        raise TypeError(
+            f"key is {kind}, of dtype {dtype}, and is no key; write jax.random.key(0). The key "
+            "comes first: dropout(key, x, rate)."
         )
     if key.shape != ():
         raise ValueError(
@@ -62,6 +68,36 @@ def check_key(key: Key) -> Key:
             "jax.vmap(dropout, (0, 0, None))(keys, x, rate)."
         )
     return key
+
+
+def consumed(key: Key) -> Key:
+    """Return `key`, counted as used by `jax.debug_key_reuse`, which does not see our hash."""
+    if jax.config.jax_debug_key_reuse:
+        jax.random.bits(key)
+    return key
+
+
+def check_order(x: Any, rate: Any) -> None:
+    """Raise for (key, rate, x), the order of Haiku: a number for x and an array for the rate."""
+    if jnp.ndim(x) == 0 and jnp.ndim(rate) > 0:
+        raise TypeError(
+            f"x is a scalar and the rate has shape {jnp.shape(rate)}; write the arguments as "
+            "(key, x, rate). (Haiku has the rate before x.)"
+        )
+
+
+def check_dims(broadcast_dims: Sequence[int]) -> tuple[int, ...]:
+    """Return the axes that share a draw as a tuple, or raise if they are not a sequence."""
+    if not isinstance(broadcast_dims, Iterable) or isinstance(broadcast_dims, str):
+        raise TypeError(
+            f"broadcast_dims is {broadcast_dims!r}; write a tuple of axes, such as (1,) for axis 1 "
+            "and () for none."
+        )
+    dims = tuple(broadcast_dims)
+    for dim in dims:
+        if not isinstance(dim, Integral):
+            raise TypeError(f"broadcast_dims has {dim!r}; write whole numbers, such as (1, 2).")
+    return dims
 
 
 def check_count(name: str, value: Any, example: int) -> int:
@@ -122,14 +158,12 @@ def wide_dtype(x: Any) -> np.dtype:
 
 def shared_shape(shape: Sequence[int], broadcast_dims: Sequence[int]) -> tuple[int, ...]:
     """The shape of the draw: `shape` with 1 where the axes in `broadcast_dims` share one draw."""
-    if not isinstance(shape, Iterable) or not isinstance(broadcast_dims, Iterable):
-        raise TypeError("shape and broadcast_dims are tuples; write (5,) for 5, and () for none.")
-    shape, dims = tuple(shape), tuple(broadcast_dims)
+    if not isinstance(shape, Iterable):
+        raise TypeError(f"shape is {shape!r}; write a tuple, such as (5,) for 5 elements.")
+    shape, dims = tuple(shape), check_dims(broadcast_dims)
     if any(isinstance(size, Integral) and size < 0 for size in shape):
         raise ValueError(f"shape is {shape}; write sizes of 0 or more.")
     for dim in dims:
-        if not isinstance(dim, Integral):
-            raise TypeError(f"broadcast_dims has {dim!r}; write whole numbers, such as (1, 2).")
         if not -len(shape) <= dim < len(shape):
             raise ValueError(
                 f"broadcast_dims has axis {dim}, and shape {shape} has axes {-len(shape)} to "

@@ -1,4 +1,4 @@
-"""Which key goes where: named sites and per-example keys."""
+"""Random keys for dropout: a key for each named place in a model, and one for each example."""
 
 import hashlib
 
@@ -10,31 +10,47 @@ from dropout_jax._checks import check_key
 from dropout_jax.typing import Array, Key
 
 
-def site_key(key: Key, site: str) -> Key:
-    r"""The key of a named place in a model, stable in the name and not in the order of calls.
+def site_key(key: Key, site: str | int) -> Key:
+    r"""The key of a named place in a model: stable in the name, not in the order of calls.
 
     $$\text{key}' = \text{fold\_in}(\text{key},\; h(\text{site})),$$
     where h is the first 32 bits of BLAKE2s of the name: adding or removing another site changes
-    nothing for this one.
+    nothing for this one. A number, such as that of a layer in a scan over layers, is folded into
+    the key of the name "site", so that no number has the key of a name.
 
     Args:
-      key: a typed key, the step's.
-      site: the name of the place, such as "hidden1".
+      key: the step's key, from `jax.random.key`.
+      site: the name of the place, such as "hidden1"; or an integer from 0 to 2^32 - 1, traced or
+        not.
 
     Returns:
       A typed key.
 
     Raises:
-      TypeError: `key` is not a typed key, or `site` is not a string.
+      TypeError: `key` is not a key, or `site` is neither a string nor an integer.
+      ValueError: a concrete integer outside that range.
 
     Example:
-      >>> import dropout_jax as dj, jax
+      >>> import dropout_jax as dj, jax, jax.numpy as jnp
       >>> step_key = jax.random.key(0)
-      >>> h = dj.dropout(dj.site_key(step_key, "hidden1"), jax.numpy.ones(8), 0.5)
+      >>> h = dj.dropout(dj.site_key(step_key, "hidden1"), jnp.ones(8), 0.5)
+      >>> def block(x, layer):
+      ...     return dj.dropout(dj.site_key(step_key, layer), x, 0.5), None
+      >>> jax.lax.scan(block, jnp.ones(8), jnp.arange(3))[0].shape
+      (8,)
     """
-    check_key(key)
-    if not isinstance(site, str):
-        raise TypeError(f"site is {site!r}; write a name, such as 'hidden1'.")
+    key = check_key(key)
+    if isinstance(site, str):
+        return _named(key, site)
+    number = site if isinstance(site, (jax.Array, np.ndarray, np.generic)) else np.asarray(site)
+    if not jnp.issubdtype(number.dtype, jnp.integer) or number.shape != ():
+        raise TypeError(f"site is {site!r}; write a name, such as 'hidden1', or an integer.")
+    if not isinstance(number, jax.core.Tracer) and not 0 <= int(number) < 2**32:
+        raise ValueError(f"site is {site}; write an integer from 0 to 2^32 - 1.")
+    return jax.random.fold_in(_named(key, "site"), number.astype(np.uint32))
+
+
+def _named(key: Key, site: str) -> Key:
     digest = hashlib.blake2s(site.encode(), digest_size=4).digest()
     return jax.random.fold_in(key, int.from_bytes(digest, "little"))
 
@@ -65,7 +81,7 @@ def per_example_keys(key: Key, example_ids: Array) -> Key:
       >>> y.shape
       (4, 8)
     """
-    check_key(key)
+    key = check_key(key)
     ids = example_ids if isinstance(example_ids, jax.Array) else np.asarray(example_ids)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise TypeError(f"example_ids has dtype {ids.dtype}; write the examples' integer indices.")

@@ -1,7 +1,6 @@
-"""Flax Linen: Dropout, a drop-in for flax.linen.Dropout."""
+"""Dropout for Flax Linen: a drop-in replacement for flax.linen.Dropout."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from dropout_jax._checks import check_rate, is_static
@@ -65,6 +64,4 @@ class Dropout(nn.Dropout):
         if static and self.rate == 1:
             return jnp.zeros_like(inputs)
         key = self.make_rng(self.rng_collection) if rng is None else rng
-        if key.dtype == jnp.uint32:  # a legacy key, which Linen users still write
-            key = jax.random.wrap_key_data(key)
         return dropout(key, inputs, self.rate, broadcast_dims=self.broadcast_dims)

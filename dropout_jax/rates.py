@@ -1,20 +1,19 @@
-"""The rate of dropout over time: early, late, linear and curriculum dropout."""
+"""Dropout rate schedules: early, late, linear and curriculum dropout."""
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import Partial
 
-from dropout_jax._checks import check_rate
-from dropout_jax.typing import Array, Rate
+from dropout_jax._checks import check_positive, check_rate
+from dropout_jax.typing import Rate
 
 
 def linear(start: Rate, stop: Rate, steps: float) -> Partial:
-    r"""From `start` to `stop` in a straight line over `steps` updates, then constant.
+    r"""Linear schedule of a dropout rate: from `start` to `stop` over `steps` updates.
 
     $$\text{rate}_t = (1 - s)\,\text{start} + s\,\text{stop}, \qquad
       s = \min(t / \text{steps}, 1).$$
-    A schedule is a pytree, for its numbers may be traced: one program sweeps over them.
+    From then on it is constant. A schedule is a pytree of its numbers, which may be traced, so that
+    one program sweeps over them.
 
     Args:
       start, stop: rates in [0, 1], numbers or traced scalars.
@@ -24,7 +23,7 @@ def linear(start: Rate, stop: Rate, steps: float) -> Partial:
       A function of the step, for `layers.ScheduledDropout`.
 
     Raises:
-      TypeError: a rate that is no number.
+      TypeError: a rate or steps that are not numbers.
       ValueError: a concrete rate outside [0, 1], or steps that are not over 0.
 
     Example:
@@ -36,12 +35,18 @@ def linear(start: Rate, stop: Rate, steps: float) -> Partial:
     """
     check_rate(start)
     check_rate(stop)
-    return Partial(_linear, start, stop, _check_steps(steps))
+    return Partial(_linear, start, stop, check_positive("steps", steps, 1000))
 
 
 def _linear(start, stop, steps, step):
-    done = jnp.minimum(step / jnp.asarray(steps, jnp.float32), 1)
+    start, stop, steps, step = _float32(start, stop, steps, step)
+    done = jnp.minimum(step / steps, 1)
     return (1 - done) * start + done * stop
+
+
+def _float32(*numbers):
+    """In one dtype, by hand: JAX may be told to promote nothing, or have 64 bits."""
+    return (jnp.asarray(number, jnp.float32) for number in numbers)
 
 
 def early(rate: Rate, steps: float) -> Partial:
@@ -94,11 +99,13 @@ def late(rate: Rate, steps: float) -> Partial:
 
     Source: Liu et al. 2023, "Dropout Reduces Underfitting", late dropout.
     """
-    return Partial(_late, check_rate(rate), _check_steps(steps))
+    return Partial(_late, check_rate(rate), check_positive("steps", steps, 1000))
 
 
 def _late(rate, steps, step):
-    return jnp.where(step < steps, 0, jnp.asarray(rate, jnp.float32))
+    dtype = jnp.promote_types(jnp.result_type(step), jnp.result_type(steps))
+    begun = jnp.asarray(step, dtype) >= jnp.asarray(steps, dtype)
+    return jnp.where(begun, jnp.asarray(rate, jnp.float32), 0)
 
 
 def curriculum(rate: Rate, gamma: float) -> Partial:
@@ -126,16 +133,9 @@ def curriculum(rate: Rate, gamma: float) -> Partial:
 
     Source: Morerio et al. 2017, "Curriculum Dropout".
     """
-    if not isinstance(gamma, jax.core.Tracer) and not np.all(np.asarray(gamma) > 0):
-        raise ValueError(f"gamma is {gamma}; write a number over 0, such as 10 / updates.")
-    return Partial(_curriculum, check_rate(rate), gamma)
+    return Partial(_curriculum, check_rate(rate), check_positive("gamma", gamma, "10 / updates"))
 
 
 def _curriculum(rate, gamma, step):
-    return -rate * jnp.expm1(-jnp.asarray(gamma, jnp.float32) * step)
-
-
-def _check_steps(steps: float) -> float | Array:
-    if not isinstance(steps, jax.core.Tracer) and not np.all(np.asarray(steps) > 0):
-        raise ValueError(f"steps is {steps}; write a number of updates over 0, such as 1000.")
-    return steps
+    rate, gamma, step = _float32(rate, gamma, step)
+    return -rate * jnp.expm1(-gamma * step)

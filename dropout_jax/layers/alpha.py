@@ -28,8 +28,9 @@ class AlphaDropout(Dropout):
     Source: Klambauer et al. 2017, "Self-Normalizing Neural Networks".
     """
 
-    def _noise(self, key: Key, x: Array) -> Array:
-        return alpha_dropout(key, x, self.rate, broadcast_dims=self.broadcast_dims)
+    def noise(self, key: Key, inputs: Array) -> Array:
+        """`dropout_jax.alpha_dropout` of the inputs."""
+        return alpha_dropout(key, inputs, self.amount, broadcast_dims=self.broadcast_dims)
 
 
 class FeatureAlphaDropout(Dropout):
@@ -59,5 +60,6 @@ class FeatureAlphaDropout(Dropout):
     def __init__(self, rate: Rate, **options):
         super().__init__(rate, broadcast_dims=(), **options)
 
-    def _noise(self, key: Key, x: Array) -> Array:
-        return feature_alpha_dropout(key, x, self.rate)
+    def noise(self, key: Key, inputs: Array) -> Array:
+        """`dropout_jax.feature_alpha_dropout` of the inputs."""
+        return feature_alpha_dropout(key, inputs, self.amount)

@@ -1,7 +1,9 @@
-"""DropBlock as a layer: drop squares of feature maps."""
+"""DropBlock for Flax NNX: drop blocks of feature maps in one, two or three dimensions."""
+
+from collections.abc import Sequence
 
 from dropout_jax.layers.dropout import Dropout
-from dropout_jax.noise.block import drop_block
+from dropout_jax.noise.block import check_block, drop_block
 from dropout_jax.typing import Array, Key, Rate
 
 
@@ -9,17 +11,19 @@ class DropBlock(Dropout):
     r"""`dropout_jax.drop_block` as a layer: contiguous blocks of a feature map dropped together.
 
     $$y = \frac{M}{\text{mean}(M)} \odot x,$$
-    with M 0 on blocks that cover a share `rate` of the map on average, for inputs
-    (batch, length, channel) or (batch, height, width, channel).
+    where M is 0 on blocks that cover a share `rate` of the map on average, for inputs
+    (batch, length, channel), (batch, height, width, channel) or (batch, depth, height, width,
+    channel).
 
     Args:
       rate: expected share dropped, in [0, 1]: a Python number or a traced scalar.
-      block_size: side of a block, in elements.
+      block_size: side of a block, in elements; or a tuple with one for each side of the map.
       broadcast_dims: the batch's or the channels' axis, to share a draw.
       options: `deterministic`, `rng_collection` and `rngs`, as for `Dropout`.
 
     Raises:
-      TypeError, ValueError: as `Dropout`; when called, as `dropout_jax.drop_block`.
+      TypeError, ValueError: as `Dropout`; ValueError for a block_size that is not made of whole
+        numbers over 0; when called, as `dropout_jax.drop_block`.
 
     Example:
       >>> from dropout_jax.layers import DropBlock
@@ -32,10 +36,12 @@ class DropBlock(Dropout):
     Source: Ghiasi et al. 2018.
     """
 
-    def __init__(self, rate: Rate, *, block_size: int, **options):
+    def __init__(self, rate: Rate, *, block_size: int | Sequence[int], **options):
         super().__init__(rate, **options)
-        self.block_size = block_size
+        self.block_size = check_block(block_size)
 
-    def _noise(self, key: Key, x: Array) -> Array:
+    def noise(self, key: Key, inputs: Array) -> Array:
+        """`dropout_jax.drop_block` of the inputs."""
         dims = self.broadcast_dims
-        return drop_block(key, x, self.rate, block_size=self.block_size, broadcast_dims=dims)
+        size = self.block_size
+        return drop_block(key, inputs, self.amount, block_size=size, broadcast_dims=dims)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dropout_jax._checks import check_positive
-from dropout_jax.layers.base import NoiseLayer, held
-from dropout_jax.noise.concrete import concrete_dropout, concrete_kl
+from dropout_jax._checks import check_dims, check_positive
+from dropout_jax.layers.base import NoiseLayer, held, value_of
+from dropout_jax.noise.concrete import check_temperature, concrete_dropout, concrete_kl
 from dropout_jax.typing import Array, Key
 
 
@@ -35,7 +35,8 @@ class ConcreteDropout(NoiseLayer):
 
     Raises:
       TypeError: a layer without a kernel; `rngs` of another type.
-      ValueError: a rate outside (0, 1).
+      ValueError: a rate outside (0, 1); a length_scale that is not over 0, a temperature outside
+        (0, 1].
 
     Example:
       >>> from dropout_jax.layers import ConcreteDropout
@@ -72,42 +73,28 @@ class ConcreteDropout(NoiseLayer):
         rate = check_inside(rate, 1)
         self.logit_rate = nnx.Param(jnp.log(rate) - jnp.log1p(-rate))
         self.length_scale = held(check_positive("length_scale", length_scale, 0.01))
-        self.temperature = temperature
-        self.broadcast_dims = tuple(broadcast_dims)
+        self.temperature = held(check_temperature(temperature))
+        self.broadcast_dims = check_dims(broadcast_dims)
 
     @property
     def rate(self) -> Array:
         """The rate, a scalar."""
         return jax.nn.sigmoid(self.logit_rate[...])
 
-    def __call__(
-        self,
-        inputs: Array,
-        *,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | nnx.RngStream | Key | None = None,
-    ) -> Array:
-        """The layer's outputs for noisy inputs, or for the inputs as they are when deterministic.
-
-        Args:
-          inputs: floating-point, as the layer takes them.
-          deterministic, rngs: as for `Dropout`.
-
-        Returns:
-          What the layer returns.
-
-        Raises:
-          TypeError, ValueError: as `Dropout`.
-        """
-        if not self._is_off(self.rate, deterministic):
-            inputs = concrete_dropout(
-                self._next_key(rngs),
-                inputs,
-                self.logit_rate[...],
-                temperature=self.temperature,
-                broadcast_dims=self.broadcast_dims,
-            )
+    def mean(self, inputs: Array) -> Array:
+        """The layer's outputs."""
         return self.layer(inputs)
+
+    def noise(self, key: Key, inputs: Array) -> Array:
+        """The layer's outputs for noisy inputs."""
+        noisy = concrete_dropout(
+            key,
+            inputs,
+            self.logit_rate[...],
+            temperature=value_of(self.temperature),
+            broadcast_dims=self.broadcast_dims,
+        )
+        return self.layer(noisy)
 
     def kl(self) -> Array:
         """`dropout_jax.concrete_kl` of the layer: a scalar, the sum over stacked layers.
@@ -133,7 +120,7 @@ class ConcreteDropout(NoiseLayer):
 
         for _ in stack:
             one = jax.vmap(one)
-        scales = jnp.broadcast_to(jnp.asarray(self.length_scale, logit_rate.dtype), stack)
+        scales = jnp.broadcast_to(jnp.asarray(value_of(self.length_scale), logit_rate.dtype), stack)
         return one(kernel, logit_rate, scales).sum()
 
 

@@ -1,12 +1,12 @@
-"""DropConnect as a Flax NNX layer."""
+"""DropConnect for Flax NNX: a linear layer whose weights are dropped in training."""
 
 from typing import Literal
 
 import jax.numpy as jnp
 from flax import nnx
 
-from dropout_jax._checks import check_rate
-from dropout_jax.layers.base import NoiseLayer, check_rngs, held
+from dropout_jax._checks import check_choice, check_rate
+from dropout_jax.layers.base import NoiseLayer, check_rngs, held, value_of
 from dropout_jax.noise.connect import drop_connect_dense
 from dropout_jax.typing import Array, Key, Rate
 
@@ -64,8 +64,7 @@ class DropConnectLinear(NoiseLayer, nnx.Linear):
     ):
         check_rate(rate)
         check_rngs(rngs)
-        if per not in ("example", "batch"):
-            raise ValueError(f"per is {per!r}; write 'example' or 'batch'.")
+        check_choice("per", per, "example", "batch")
         nnx.Linear.__init__(
             self,
             in_features,
@@ -81,30 +80,19 @@ class DropConnectLinear(NoiseLayer, nnx.Linear):
         self.rate = held(rate)
         self.per = per
 
-    def __call__(
-        self,
-        inputs: Array,
-        *,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | nnx.RngStream | Key | None = None,
-    ) -> Array:
-        """Multiply by weights of which some are dropped, or by all of them when deterministic.
+    @property
+    def amount(self) -> Rate:
+        """The rate."""
+        return value_of(self.rate)
 
-        Args:
-          inputs: floating-point (..., in_features).
-          deterministic, rngs: as for `Dropout`.
+    def mean(self, inputs: Array) -> Array:
+        """The layer with all of its weights."""
+        return nnx.Linear.__call__(self, inputs)
 
-        Returns:
-          An array (..., out_features).
-
-        Raises:
-          TypeError, ValueError: as `Dropout`; ValueError for another number of features.
-        """
-        if self._is_off(self.rate, deterministic):
-            return nnx.Linear.__call__(self, inputs)
-        key = self._next_key(rngs)
+    def noise(self, key: Key, inputs: Array) -> Array:
+        """The layer with weights dropped."""
         bias = None if self.bias is None else self.bias[...]
         arrays = (inputs, self.kernel[...], bias)
         x, kernel, bias = self.promote_dtype(arrays, dtype=self.dtype)
-        y = drop_connect_dense(key, x, kernel, self.rate, per=self.per)
+        y = drop_connect_dense(key, x, kernel, self.amount, per=self.per)
         return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + (-1,))

@@ -1,12 +1,12 @@
-"""Dropout for Flax NNX, a drop-in for flax.nnx.Dropout."""
+"""Dropout for Flax NNX: a drop-in replacement for flax.nnx.Dropout."""
 
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 from flax import nnx
 
-from dropout_jax._checks import check_rate, is_static
-from dropout_jax.layers.base import NoiseLayer, held
+from dropout_jax._checks import check_dims, check_rate, is_static
+from dropout_jax.layers.base import NoiseLayer, held, value_of
 from dropout_jax.noise.dropout import dropout
 from dropout_jax.typing import Array, Key, Rate
 
@@ -19,8 +19,8 @@ class Dropout(NoiseLayer, nnx.Dropout):
     draws from the random streams as often: once when it is made and once a call, but not in a call
     that is deterministic or whose rate is the number 0 or 1.
 
-    Beyond Flax the rate may be an array: then it is part of the module's state, to map or scan
-    over, or to replace (`layer.rate = new`) without compiling again.
+    Beyond Flax the rate may be an array: then it is a variable of the module, to map or scan over,
+    or to change (`layer.rate[...] = new`) without compiling again.
 
     Args:
       rate: probability of dropping, in [0, 1]: a Python number (static), a traced scalar, or an
@@ -31,7 +31,7 @@ class Dropout(NoiseLayer, nnx.Dropout):
       rngs: `nnx.Rngs` or `nnx.RngStream`; None leaves it to the call.
 
     Raises:
-      TypeError: a rate that is no number, or `rngs` of another type.
+      TypeError: a rate that is not a number; `rngs` or broadcast_dims of another type.
       ValueError: a concrete rate outside [0, 1].
 
     Example:
@@ -59,7 +59,12 @@ class Dropout(NoiseLayer, nnx.Dropout):
     ):
         super().__init__(deterministic=deterministic, rng_collection=rng_collection, rngs=rngs)
         self.rate = held(check_rate(rate))
-        self.broadcast_dims = broadcast_dims
+        self.broadcast_dims = check_dims(broadcast_dims)
+
+    @property
+    def amount(self) -> Rate:
+        """The rate."""
+        return value_of(self.rate)
 
     def __call__(
         self,
@@ -83,11 +88,10 @@ class Dropout(NoiseLayer, nnx.Dropout):
           ValueError: `deterministic` or `rngs` given neither here nor to the constructor; an axis
             of broadcast_dims out of range or repeated.
         """
-        if self._is_off(self.rate, deterministic):
-            return inputs
-        if is_static(self.rate) and self.rate == 1:
-            return jnp.zeros_like(inputs)
-        return self._noise(self._next_key(rngs), inputs)
+        if is_static(self.amount) and self.amount == 1 and not self._is_off(deterministic):
+            return jnp.zeros_like(self.mean(inputs))  # Flax needs no rngs here, nor do we
+        return super().__call__(inputs, deterministic=deterministic, rngs=rngs)
 
-    def _noise(self, key: Key, x: Array) -> Array:
-        return dropout(key, x, self.rate, broadcast_dims=self.broadcast_dims)
+    def noise(self, key: Key, inputs: Array) -> Array:
+        """`dropout_jax.dropout` of the inputs."""
+        return dropout(key, inputs, self.amount, broadcast_dims=self.broadcast_dims)

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from flax import nnx
-
-from dropout_jax.layers.base import NoiseLayer, held
+from dropout_jax._checks import check_dims, check_positive
+from dropout_jax.layers.base import NoiseLayer, held, value_of
 from dropout_jax.layers.dropout import Dropout
 from dropout_jax.noise.gaussian import gaussian_dropout, gaussian_noise
 from dropout_jax.typing import Array, Key, Rate
@@ -32,8 +31,9 @@ class GaussianDropout(Dropout):
     Source: Srivastava et al. 2014, section 10.
     """
 
-    def _noise(self, key: Key, x: Array) -> Array:
-        return gaussian_dropout(key, x, self.rate, broadcast_dims=self.broadcast_dims)
+    def noise(self, key: Key, inputs: Array) -> Array:
+        """`dropout_jax.gaussian_dropout` of the inputs."""
+        return gaussian_dropout(key, inputs, self.amount, broadcast_dims=self.broadcast_dims)
 
 
 class GaussianNoise(NoiseLayer):
@@ -48,7 +48,8 @@ class GaussianNoise(NoiseLayer):
       options: `deterministic`, `rng_collection` and `rngs`, as for `Dropout`.
 
     Raises:
-      TypeError: `rngs` of another type.
+      TypeError: a stddev that is not a number; `rngs` of another type.
+      ValueError: a concrete stddev under 0.
 
     Example:
       >>> from dropout_jax.layers import GaussianNoise
@@ -63,28 +64,14 @@ class GaussianNoise(NoiseLayer):
 
     def __init__(self, stddev: Rate, *, broadcast_dims: Sequence[int] = (), **options):
         super().__init__(**options)
-        self.stddev = held(stddev)
-        self.broadcast_dims = broadcast_dims
+        self.stddev = held(check_positive("stddev", stddev, 0.1, zero=True))
+        self.broadcast_dims = check_dims(broadcast_dims)
 
-    def __call__(
-        self,
-        inputs: Array,
-        *,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | nnx.RngStream | Key | None = None,
-    ) -> Array:
-        """Add noise to the inputs, or return them as they are when deterministic.
+    @property
+    def amount(self) -> Rate:
+        """The standard deviation."""
+        return value_of(self.stddev)
 
-        Args:
-          inputs, deterministic, rngs: as for `Dropout`.
-
-        Returns:
-          An array of the inputs' shape and dtype.
-
-        Raises:
-          TypeError, ValueError: as `Dropout`; ValueError for a negative stddev.
-        """
-        if self._is_off(self.stddev, deterministic):
-            return inputs
-        key = self._next_key(rngs)
-        return gaussian_noise(key, inputs, self.stddev, broadcast_dims=self.broadcast_dims)
+    def noise(self, key: Key, inputs: Array) -> Array:
+        """`dropout_jax.gaussian_noise` added to the inputs."""
+        return gaussian_noise(key, inputs, self.amount, broadcast_dims=self.broadcast_dims)

@@ -1,7 +1,7 @@
-"""The multilayer perceptron of the dropout papers."""
+"""A multilayer perceptron (MLP) with dropout on its input and hidden layers."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 
 import jax
@@ -40,7 +40,8 @@ class MLP(nnx.Module):
       rngs: `nnx.Rngs`; its streams "params" and "dropout", or the default one.
 
     Raises:
-      TypeError: a rate that is no number; `rngs` of another type.
+      TypeError: a rate that is not a number, an activation that is not a function, sizes that are
+        not a sequence; `rngs` of another type.
       ValueError: fewer than two sizes, or one that is not a positive integer; the wrong number of
         rates, or a concrete one outside [0, 1].
 
@@ -75,7 +76,7 @@ class MLP(nnx.Module):
             ScheduledDropout(rate, rngs=rngs) if callable(rate) else Dropout(rate, rngs=rngs)
             for rate in rates
         )
-        self.activation = activation
+        self.activation = _check_activation(activation)
 
     def __call__(
         self,
@@ -119,7 +120,20 @@ class MLP(nnx.Module):
         super().__setstate__(state | {"activation": from_name(state["activation"])})
 
 
+def _check_activation(activation: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    if not callable(activation):
+        raise TypeError(
+            f"activation is {activation!r}; write a function, such as nnx.relu or nnx.gelu."
+        )
+    return activation
+
+
 def _check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(sizes, Iterable) or isinstance(sizes, str):
+        raise TypeError(
+            f"sizes is {sizes!r}; write the size of every layer, input and output included, such "
+            "as (784, 128, 10)."
+        )
     sizes = tuple(sizes)
     if len(sizes) < 2:
         raise ValueError(

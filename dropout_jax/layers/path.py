@@ -1,7 +1,8 @@
-"""Stochastic depth as a layer: drop whole residual branches."""
+"""Stochastic depth (DropPath) for Flax NNX: drop whole residual branches."""
 
 from typing import Literal
 
+from dropout_jax._checks import check_choice
 from dropout_jax.layers.dropout import Dropout
 from dropout_jax.noise.path import drop_path
 from dropout_jax.typing import Array, Key, Rate
@@ -35,9 +36,8 @@ class DropPath(Dropout):
 
     def __init__(self, rate: Rate, *, per: Literal["sample", "batch"] = "sample", **options):
         super().__init__(rate, broadcast_dims=(), **options)
-        if per not in ("sample", "batch"):
-            raise ValueError(f"per is {per!r}; write 'sample' or 'batch'.")
-        self.per = per
+        self.per = check_choice("per", per, "sample", "batch")
 
-    def _noise(self, key: Key, x: Array) -> Array:
-        return drop_path(key, x, self.rate, per=self.per)
+    def noise(self, key: Key, inputs: Array) -> Array:
+        """`dropout_jax.drop_path` of the inputs."""
+        return drop_path(key, inputs, self.amount, per=self.per)

@@ -1,4 +1,4 @@
-"""Dropout whose rate follows a schedule."""
+"""Scheduled dropout for Flax NNX: early, late, linear or curriculum dropout as a layer."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,32 +7,31 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.tree_util import Partial
 
-from dropout_jax._checks import check_rate
-from dropout_jax.layers.base import NoiseLayer
+from dropout_jax._checks import check_dims, check_rate
+from dropout_jax.layers.base import NoiseLayer, Setting
 from dropout_jax.layers.dropout import Dropout
 from dropout_jax.typing import Array, Key, Rate
 
-
-class ScheduleNumber(nnx.Variable):
-    """A number of a schedule: it tells runs apart, and training does not change it."""
+ScheduleNumber = Setting
+"""A number of a schedule: it tells runs apart, and training does not change it."""
 
 
 class ScheduledDropout(Dropout):
     r"""`Dropout` whose rate is a function of the training calls it has had.
 
     $$y = m \odot x / (1 - \text{rate}_t), \qquad m_i \sim \text{Bernoulli}(1 - \text{rate}_t),$$
-    where t = 0, 1, ... counts the calls that are not deterministic. With one call an update t is
-    the update; a layer that is called k times an update needs a schedule k times as long. The
-    count, the rate and the schedule's numbers are state of the module: one program serves all
-    rates, and a checkpoint goes on where the run stopped.
+    where t = 0, 1, ... counts the calls that are not deterministic. With one call an update, t is
+    the number of updates; a layer that is called k times an update needs a schedule k times as
+    long. The count, the rate and the schedule's numbers are variables of the module, so that one
+    program serves all rates, and a run that resumes goes on at the rate where it stopped.
 
     Attributes:
       step: t, the next training call, int32.
       rate: that of the last training call, float32; before the first one, rate_0.
 
     Args:
-      schedule: t -> a rate in [0, 1], such as `rates.early(0.1, 1000)`. One that is made of traced
-        numbers is a pytree: those of `rates` are; wrap your own in `jax.tree_util.Partial`.
+      schedule: a function of t that returns a rate in [0, 1], such as `rates.early(0.1, 1000)`.
+        Wrap one of your own in `jax.tree_util.Partial` if its numbers are traced.
       broadcast_dims, deterministic, rng_collection, rngs: as for `Dropout`.
 
     Raises:
@@ -72,7 +71,7 @@ class ScheduledDropout(Dropout):
         NoiseLayer.__init__(
             self, deterministic=deterministic, rng_collection=rng_collection, rngs=rngs
         )
-        self.broadcast_dims = broadcast_dims
+        self.broadcast_dims = check_dims(broadcast_dims)
         first = jnp.asarray(schedule(jnp.zeros((), jnp.int32)), jnp.float32)
         # A variable, which every mode of nnx.jit brings back from a call; an array is not.
         self.last_rate = nnx.Variable(check_rate(first))
@@ -88,9 +87,10 @@ class ScheduledDropout(Dropout):
         """That of the last training call."""
         return self.last_rate[...]
 
-    def _noise(self, key: Key, x: Array) -> Array:
+    def noise(self, key: Key, inputs: Array) -> Array:
+        """Dropout at this step's rate; the next call has the next step's."""
         step = self.step[...]
         schedule = jax.tree.unflatten(self.form, [number[...] for number in self.numbers])
         self.last_rate[...] = jnp.asarray(schedule(step), jnp.float32)
         self.step[...] = step + 1
-        return super()._noise(key, x)
+        return super().noise(key, inputs)

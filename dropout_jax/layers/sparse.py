@@ -1,10 +1,10 @@
-"""A linear layer that learns which of its weights it needs."""
+"""Sparse variational dropout for Flax NNX: a linear layer that learns which weights to prune."""
 
 import jax.numpy as jnp
 from flax import nnx
 
 from dropout_jax._checks import check_dense
-from dropout_jax.layers.base import NoiseLayer
+from dropout_jax.layers.base import NoiseLayer, check_rngs
 from dropout_jax.noise.sparse import sparse_dense, sparse_kl, sparse_log_alpha, sparse_mask
 from dropout_jax.typing import Array, Key
 
@@ -64,8 +64,7 @@ class SparseLinear(NoiseLayer):
         rng_collection: str = "dropout",
         rngs: nnx.Rngs,
     ):
-        if not isinstance(rngs, nnx.Rngs):
-            raise TypeError(f"rngs is {type(rngs).__name__}; write rngs=nnx.Rngs(0).")
+        check_rngs(rngs)
         super().__init__(deterministic=deterministic, rng_collection=rng_collection, rngs=rngs)
         linear = nnx.Linear(
             in_features, out_features, use_bias=use_bias, kernel_init=kernel_init, rngs=rngs
@@ -80,34 +79,21 @@ class SparseLinear(NoiseLayer):
         log_alpha = sparse_log_alpha(self.kernel[...], self.log_sigma2[...])
         return sparse_mask(log_alpha, threshold=self.threshold)
 
-    def __call__(
-        self,
-        inputs: Array,
-        *,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | nnx.RngStream | Key | None = None,
-    ) -> Array:
-        """The outputs: drawn, or from the kept weights alone when deterministic.
+    def mean(self, inputs: Array) -> Array:
+        """The outputs from the kept weights alone: (..., out_features)."""
+        inputs, kernel = check_dense(inputs, self._kept())
+        dtype = jnp.promote_types(inputs.dtype, kernel.dtype)
+        return self._with_bias(inputs.astype(dtype) @ kernel.astype(dtype))
 
-        Args:
-          inputs: floating-point (..., in_features).
-          deterministic, rngs: as for `Dropout`.
+    def noise(self, key: Key, inputs: Array) -> Array:
+        """Outputs drawn by `dropout_jax.sparse_dense`: (..., out_features)."""
+        kernel = self._kept() if self.prune_in_training else self.kernel[...]
+        return self._with_bias(sparse_dense(key, inputs, kernel, self.log_sigma2[...]))
 
-        Returns:
-          (..., out_features).
+    def _kept(self) -> Array:
+        return jnp.where(self.mask(), self.kernel[...], 0)
 
-        Raises:
-          TypeError, ValueError: as `Dropout`, and if the last axis has another size.
-        """
-        kernel, log_sigma2 = self.kernel[...], self.log_sigma2[...]
-        off = self._is_off(log_sigma2, deterministic)
-        if off or self.prune_in_training:
-            kernel = jnp.where(self.mask(), kernel, 0)
-        if off:
-            inputs, kernel = check_dense(inputs, kernel)
-            y = inputs @ kernel
-        else:
-            y = sparse_dense(self._next_key(rngs), inputs, kernel, log_sigma2)
+    def _with_bias(self, y: Array) -> Array:
         return y if self.bias is None else y + jnp.broadcast_to(self.bias[...], y.shape)
 
     def kl(self) -> Array:

@@ -1,7 +1,6 @@
-"""Spatial dropout layers: drop whole feature maps of convolutions."""
+"""Spatial dropout (SpatialDropout1D to 3D) for Flax NNX: drop whole feature maps."""
 
 import jax.numpy as jnp
-from flax import nnx
 
 from dropout_jax.layers.dropout import Dropout
 from dropout_jax.typing import Array, Key, Rate
@@ -13,20 +12,21 @@ class _SpatialDropout(Dropout):
     def __init__(self, rate: Rate, **options):
         super().__init__(rate, broadcast_dims=tuple(range(1, 1 + len(self._axes))), **options)
 
-    def __call__(
-        self,
-        inputs: Array,
-        *,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | nnx.RngStream | Key | None = None,
-    ) -> Array:
-        """As `Dropout`; ValueError for inputs of another rank."""
+    def noise(self, key: Key, inputs: Array) -> Array:
+        """Dropout of whole channels."""
+        return super().noise(key, self._checked(inputs))
+
+    def mean(self, inputs: Array) -> Array:
+        """The inputs."""
+        return self._checked(inputs)
+
+    def _checked(self, inputs: Array) -> Array:
         if jnp.ndim(inputs) != len(self._axes) + 2:
             raise ValueError(
                 f"the inputs have shape {jnp.shape(inputs)}; {type(self).__name__} takes (batch, "
                 f"{', '.join(self._axes)}, channel): write x[None] for one sample."
             )
-        return super().__call__(inputs, deterministic=deterministic, rngs=rngs)
+        return inputs
 
 
 class SpatialDropout1D(_SpatialDropout):

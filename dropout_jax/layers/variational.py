@@ -1,4 +1,4 @@
-"""Variational dropout as a layer, and the sum of what the learned layers add to a loss."""
+"""Variational dropout for Flax NNX: Gaussian noise with a learned variance for each feature."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dropout_jax._checks import check_broadcasts
+from dropout_jax._checks import check_broadcasts, check_count, check_dims
 from dropout_jax.layers.base import NoiseLayer
 from dropout_jax.layers.concrete import check_inside
 from dropout_jax.noise.variational import variational_dropout, variational_kl
@@ -34,7 +34,7 @@ class VariationalDropout(NoiseLayer):
 
     Raises:
       TypeError: `rngs` of another type.
-      ValueError: a rate outside (0, 0.5).
+      ValueError: a rate outside (0, 0.5); features that are not a whole number over 0.
 
     Example:
       >>> from dropout_jax.layers import VariationalDropout
@@ -61,39 +61,23 @@ class VariationalDropout(NoiseLayer):
         super().__init__(deterministic=deterministic, rng_collection=rng_collection, rngs=rngs)
         rate = check_inside(rate, 0.5)
         logit_alpha = jnp.log(rate) - jnp.log1p(-2 * rate)  # alpha = rate / (1 - rate)
-        self.logit_alpha = nnx.Param(jnp.full((features,), logit_alpha))
-        self.broadcast_dims = tuple(broadcast_dims)
+        shape = (check_count("features", features, 128),)
+        self.logit_alpha = nnx.Param(jnp.full(shape, logit_alpha))
+        self.broadcast_dims = check_dims(broadcast_dims)
 
     @property
     def log_alpha(self) -> Array:
         """The logarithm of the noise's variance, (features,)."""
         return jax.nn.log_sigmoid(self.logit_alpha[...])
 
-    def __call__(
-        self,
-        inputs: Array,
-        *,
-        deterministic: bool | None = None,
-        rngs: nnx.Rngs | nnx.RngStream | Key | None = None,
-    ) -> Array:
-        """Multiply the inputs by noise, or return them as they are when deterministic.
+    def mean(self, inputs: Array) -> Array:
+        """The inputs."""
+        check_broadcasts("log_alpha", self.log_alpha.shape, jnp.shape(inputs))
+        return inputs
 
-        Args:
-          inputs: floating-point (..., features).
-          deterministic, rngs: as for `Dropout`.
-
-        Returns:
-          An array of the inputs' shape and dtype.
-
-        Raises:
-          TypeError, ValueError: as `Dropout`, and if the last axis has another size.
-        """
-        log_alpha = self.log_alpha
-        if self._is_off(log_alpha, deterministic):
-            check_broadcasts("log_alpha", log_alpha.shape, jnp.shape(inputs))
-            return inputs
-        key = self._next_key(rngs)
-        return variational_dropout(key, inputs, log_alpha, broadcast_dims=self.broadcast_dims)
+    def noise(self, key: Key, inputs: Array) -> Array:
+        """`dropout_jax.variational_dropout` of the inputs."""
+        return variational_dropout(key, inputs, self.log_alpha, broadcast_dims=self.broadcast_dims)
 
     def kl(self) -> Array:
         """`dropout_jax.variational_kl`, summed over the features: a scalar."""

@@ -1,4 +1,4 @@
-"""Zoneout as a Flax NNX layer, around a recurrent cell."""
+"""Zoneout for Flax NNX: a wrapper for LSTM, GRU and other recurrent cells."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 from dropout_jax._checks import check_rate
-from dropout_jax.layers.base import NoiseLayer, held
+from dropout_jax.layers.base import NoiseLayer, held, value_of
 from dropout_jax.noise.zoneout import zoneout, zoneout_mean
 from dropout_jax.typing import Array, Key, Rate
 
@@ -29,7 +29,7 @@ class Zoneout(NoiseLayer, nnx.RNNCellBase):
       options: `deterministic`, `rng_collection` and `rngs`, as for `Dropout`.
 
     Raises:
-      TypeError: a rate that is no number; `rngs` of another type.
+      TypeError: a rate that is not a number; `rngs` of another type.
       ValueError: a concrete rate outside [0, 1].
 
     Example:
@@ -46,10 +46,16 @@ class Zoneout(NoiseLayer, nnx.RNNCellBase):
 
     def __init__(self, cell: nnx.RNNCellBase, *, rate: Rate | Sequence[float], **options):
         super().__init__(**options)
-        rate = tuple(rate) if isinstance(rate, list) else rate
-        check_rate(rate)
         self.cell = cell
-        self.rate = rate if isinstance(rate, tuple) else held(rate)
+        if isinstance(rate, (tuple, list)):
+            self.rate = tuple(map(check_rate, rate))
+        else:
+            self.rate = held(check_rate(rate))
+
+    @property
+    def amount(self) -> Any:
+        """The rate, or the rates of the states."""
+        return value_of(self.rate)
 
     def __call__(
         self,
@@ -73,17 +79,14 @@ class Zoneout(NoiseLayer, nnx.RNNCellBase):
           TypeError, ValueError: as `Dropout`; ValueError if the output is none of the states, or
             for a tuple of another number of rates than states.
         """
-        off = self._is_off(self.rate, deterministic)
+        off = self._is_off(deterministic)
         new_carry, output = self.cell(carry, inputs)
         new, structure = jax.tree.flatten(new_carry)
         old = structure.flatten_up_to(carry)
-        which = [i for i, state in enumerate(new) if state is output]
-        if not which:
-            raise ValueError(
-                "the cell's output is none of its states; zone out inside of the cell, with "
-                "dropout_jax.zoneout(key, new, old, rate)."
-            )
-        rates = self.rate if isinstance(self.rate, tuple) else (self.rate,) * len(new)
+        index = next((i for i, state in enumerate(new) if state is output), None)
+        if index is None:
+            index = _output_index(self.cell, carry, inputs)
+        rates = self.amount if isinstance(self.amount, tuple) else (self.amount,) * len(new)
         if len(rates) != len(new):
             raise ValueError(
                 f"rate has {len(rates)} numbers for {len(new)} states; write one each."
@@ -93,7 +96,7 @@ class Zoneout(NoiseLayer, nnx.RNNCellBase):
         else:
             keys = jax.random.split(self._next_key(rngs), len(new))
             states = [zoneout(*args) for args in zip(keys, new, old, rates, strict=True)]
-        return structure.unflatten(states), states[which[0]]
+        return structure.unflatten(states), states[index]
 
     def initialize_carry(self, *args, **kwargs) -> Any:
         """The cell's initial states."""
@@ -103,3 +106,36 @@ class Zoneout(NoiseLayer, nnx.RNNCellBase):
     def num_feature_axes(self) -> int:
         """The cell's."""
         return self.cell.num_feature_axes
+
+
+def _output_index(cell: nnx.RNNCellBase, carry: Any, inputs: Array) -> int:
+    """Which state the cell returns as its output, where jit or remat around it hides that.
+
+    Both are then other objects, but one value inside of the call.
+    """
+    graphdef, variables = nnx.split(cell)
+
+    def step(variables, carry, inputs):
+        return nnx.merge(graphdef, variables, copy=True)(carry, inputs)
+
+    jaxpr = jax.make_jaxpr(step)(variables, carry, inputs).jaxpr
+    *states, output = (_origin(jaxpr, var) for var in jaxpr.outvars)
+    if output not in states:
+        raise ValueError(
+            "the cell's output is none of its states; zone out inside of the cell, with "
+            "dropout_jax.zoneout(key, new, old, rate)."
+        )
+    return states.index(output)
+
+
+def _origin(jaxpr: Any, var: Any) -> tuple[int, ...]:
+    """Where a value is computed, looked up inside of jit and remat: equal for equal values."""
+    for eqn in jaxpr.eqns:
+        if any(var is out for out in eqn.outvars):
+            inner = eqn.params.get("jaxpr")
+            inner = getattr(inner, "jaxpr", inner)
+            if inner is None or len(inner.outvars) != len(eqn.outvars):
+                break
+            place = next(i for i, out in enumerate(eqn.outvars) if var is out)
+            return id(eqn), *_origin(inner, inner.outvars[place])
+    return (id(var),)

@@ -10,12 +10,14 @@ import jax.export
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
+from dropout_jax._arrays import aligned
 from dropout_jax._checks import (
     check_broadcasts,
     check_floating,
     check_given,
     check_key,
     check_rate,
+    consumed,
     is_static,
     shared_shape,
     wide_dtype,
@@ -114,18 +116,18 @@ def packed_mask(
     Source: the masks r of Srivastava et al. 2014, section 4, equation for r^(l); the fold is
     described in `dropout_jax.masks.bits`.
     """
-    check_key(key)
+    key = check_key(key)
     check_rate(rate)
     drawn = shared_shape(shape, broadcast_dims)
     shape = tuple(shape)
     where = check_sharding(out_sharding, shape)
     if is_static(rate):
-        words = spread(_of_words(where, drawn), _words_static, key, float(rate), drawn)
+        words = spread(_of_words(where, drawn), _words_static, consumed(key), float(rate), drawn)
         return PackedMask(words, shape, drawn)
     rate = jnp.asarray(rate)
     check_broadcasts("rate", rate.shape, drawn)
     where = _of_words(where or _as_rate(rate, drawn), drawn)
-    return PackedMask(spread(where, _words_traced, key, rate, drawn), shape, drawn)
+    return PackedMask(spread(where, _words_traced, consumed(key), rate, drawn), shape, drawn)
 
 
 def _as_rate(rate: Array, drawn: tuple[int, ...]) -> NamedSharding:
@@ -259,6 +261,6 @@ def multiply(x: Array, mask: Array | PackedMask, scale: Array) -> Array:
 def _multiply(mask, x, scale):
     kept = mask.unpack() if isinstance(mask, PackedMask) else mask
     wide = jnp.promote_types(wide_dtype(x), scale.dtype)
-    rank = (1,) * (x.ndim - scale.ndim) + scale.shape
-    kept = kept.reshape((1,) * (x.ndim - kept.ndim) + kept.shape)
-    return jnp.where(kept, x.astype(wide) * scale.reshape(rank), 0).astype(x.dtype)
+    return jnp.where(aligned(kept, x.ndim), x.astype(wide) * aligned(scale, x.ndim), 0).astype(
+        x.dtype
+    )

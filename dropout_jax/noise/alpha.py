@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from dropout_jax._checks import check_floating, is_static, wide_dtype
+from dropout_jax._arrays import aligned
+from dropout_jax._checks import check_floating, check_order, is_static, wide_dtype
 from dropout_jax._sharding import sharding_of, spread
 from dropout_jax.masks import packed
 from dropout_jax.typing import Array, Key, Rate
@@ -45,6 +46,7 @@ def alpha_dropout(key: Key, x: Array, rate: Rate, *, broadcast_dims: Sequence[in
 
     Source: Klambauer et al. 2017, "Self-Normalizing Neural Networks", where q is our keep.
     """
+    check_order(x, rate)
     x = check_floating(x)
     return spread(sharding_of(x), _saturated, key, x, rate, broadcast_dims)
 
@@ -75,6 +77,7 @@ def feature_alpha_dropout(key: Key, x: Array, rate: Rate) -> Array:
     Source: Klambauer et al. 2017, as `alpha_dropout`; shared as by Tompson et al. 2015, "Efficient
     Object Localization Using Convolutional Networks".
     """
+    check_order(x, rate)
     x = check_floating(x)
     return alpha_dropout(key, x, rate, broadcast_dims=range(1, x.ndim - 1))
 
@@ -92,5 +95,5 @@ def _saturate(x, mask, rate):
     a = jnp.sqrt(inverse / (1 + rate * SATURATION**2))
     kept = packed.multiply(x.astype(wide), mask, a)
     b, dropped = -a * rate * SATURATION, a * (1 - rate) * SATURATION  # dropped = a alpha' + b
-    b, dropped = (v.reshape((1,) * (x.ndim - v.ndim) + v.shape) for v in (b, dropped))
+    b, dropped = aligned(b, x.ndim), aligned(dropped, x.ndim)
     return (kept + jnp.where(mask.unpack(), b, dropped)).astype(x.dtype)

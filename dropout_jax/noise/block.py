@@ -1,9 +1,8 @@
-"""DropBlock: contiguous blocks of a feature map dropped together."""
+"""DropBlock: drop contiguous blocks of a feature map together, in one, two or three dimensions."""
 
 import functools
 import math
 from collections.abc import Sequence
-from numbers import Integral
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +10,10 @@ import numpy as np
 from jax import lax
 
 from dropout_jax._checks import (
+    check_count,
     check_floating,
     check_key,
+    check_order,
     check_rate,
     is_static,
     shared_shape,
@@ -25,7 +26,12 @@ from dropout_jax.typing import Array, Key, Rate
 
 
 def drop_block(
-    key: Key, x: Array, rate: Rate, *, block_size: int, broadcast_dims: Sequence[int] = ()
+    key: Key,
+    x: Array,
+    rate: Rate,
+    *,
+    block_size: int | Sequence[int],
+    broadcast_dims: Sequence[int] = (),
 ) -> Array:
     r"""Drop blocks of a feature map until a share `rate` is gone on average, and scale up the rest.
 
@@ -40,10 +46,12 @@ def drop_block(
 
     Args:
       key: a typed key.
-      x: floating-point, channels last: (batch, length, channel) or (batch, height, width, channel).
+      x: floating-point, channels last: (batch, length, channel), (batch, height, width, channel) or
+        (batch, depth, height, width, channel).
       rate: expected share dropped, in [0, 1]: a Python number or a traced scalar. Not
         differentiated.
-      block_size: side of a block, in elements; at most the smallest side of the map.
+      block_size: side of a block, in elements, at most the smallest side of the map; or a tuple
+        with one for each side, such as (7, 10) for blocks of height 7 and width 10.
       broadcast_dims: axes that share one draw, the batch's or the channels': 3 or -1 drops the same
         blocks from all channels.
 
@@ -63,13 +71,14 @@ def drop_block(
 
     Source: Ghiasi et al. 2018, "DropBlock: A regularization method for convolutional networks".
     """
-    check_key(key)
+    key = check_key(key)
+    check_order(x, rate)
     x = check_floating(x)
     check_rate(rate)
-    if x.ndim not in (3, 4):
+    if x.ndim not in (3, 4, 5):
         raise ValueError(
-            f"x has shape {x.shape}; write (batch, length, channel) or (batch, height, width, "
-            "channel)."
+            f"x has shape {x.shape}; write (batch, length, channel), (batch, height, width, "
+            "channel) or (batch, depth, height, width, channel)."
         )
     sides, drawn = x.shape[1:-1], shared_shape(x.shape, broadcast_dims)
     if drawn[1:-1] != sides:
@@ -77,11 +86,7 @@ def drop_block(
             f"broadcast_dims {tuple(broadcast_dims)} shares a draw inside the map, where blocks "
             "are drawn; write 0 for the batch, -1 for the channels."
         )
-    if not isinstance(block_size, Integral) or not 1 <= block_size <= min(sides):
-        raise ValueError(
-            f"block_size is {block_size}, and a block has to fit into a map of {sides}; write a "
-            "whole number from 1 to the smaller side."
-        )
+    block = _block_of(block_size, sides)
     if jnp.shape(rate) != ():
         raise ValueError(
             f"rate has shape {jnp.shape(rate)}, and one scale is computed for the whole array; "
@@ -92,23 +97,45 @@ def drop_block(
             return x
         if rate == 1:
             return jnp.zeros_like(x)
-    starts = (drawn[0], *(side - block_size + 1 for side in sides), drawn[-1])
-    return spread(sharding_of(x), _dropped, key, x, rate, starts, block_size)
+    places = (side - size + 1 for side, size in zip(sides, block, strict=True))
+    starts = (drawn[0], *places, drawn[-1])
+    return spread(sharding_of(x), _dropped, key, x, rate, starts, block)
 
 
-def _dropped(key, x, rate, starts, block_size):
-    gamma = seed_rate(rate, x.shape[1:-1], block_size)
-    return _drop(x, packed.packed_mask(key, gamma, starts), block_size)
+def _dropped(key, x, rate, starts, block):
+    gamma = seed_rate(rate, x.shape[1:-1], block)
+    return _drop(x, packed.packed_mask(key, gamma, starts), block)
 
 
-def seed_rate(rate: Rate, sides: tuple[int, ...], block_size: int) -> Rate:
+def check_block(block_size: int | Sequence[int]) -> int | tuple[int, ...]:
+    """Return `block_size`, or raise if it is not a whole number over 0, or a sequence of them."""
+    if isinstance(block_size, Sequence) and not isinstance(block_size, str):
+        return tuple(check_count("block_size", size, 7) for size in block_size)
+    return check_count("block_size", block_size, 7)
+
+
+def _block_of(block_size: int | Sequence[int], sides: tuple[int, ...]) -> tuple[int, ...]:
+    """The sides of a block in a map of `sides`."""
+    block = check_block(block_size)
+    block = (block,) * len(sides) if isinstance(block, int) else block
+    if len(block) != len(sides) or any(b > s for b, s in zip(block, sides, strict=True)):
+        raise ValueError(
+            f"block_size is {block_size}, and a block has to fit into a map of {sides}; write a "
+            "whole number from 1 to the smaller side, or one for each side."
+        )
+    return block
+
+
+def seed_rate(rate: Rate, sides: tuple[int, ...], block: tuple[int, ...]) -> Rate:
     """gamma: the probability of dropping a block with which a share `rate` of the map is dropped.
 
     An element in c blocks is dropped with probability 1 - (1 - gamma)^c. The mean of that over the
     map grows with gamma, is at most gamma times the mean of c, and at least gamma: bisection.
     """
-    ones = np.ones(block_size)
-    cover = [np.convolve(np.ones(side - block_size + 1), ones) for side in sides]
+    cover = [
+        np.convolve(np.ones(side - size + 1), np.ones(size))
+        for side, size in zip(sides, block, strict=True)
+    ]
     c, count = np.unique(functools.reduce(np.multiply.outer, cover), return_counts=True)
     share = count / count.sum()
     if is_static(rate):
@@ -140,22 +167,22 @@ def _windows(kept, axis, size):
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _drop(x, seeds, block_size):
+def _drop(x, seeds, block):
     # Keeps the seeds' bits, not the mask.
-    return packed.recomputed(functools.partial(_masked, block_size))(seeds, x)
+    return packed.recomputed(functools.partial(_masked, block))(seeds, x)
 
 
-def _masked(block_size, seeds, x):
+def _masked(block, seeds, x):
     # Where lanes are channels only, words are joined instead of elements: a 32nd of the work.
     in_words = seeds.drawn[-1] % bits.LANES == 0
     kept = seeds.words if in_words else seeds.unpack()
-    spatial = range(1, x.ndim - 1)
+    spatial = dict(enumerate(block, start=1))  # axis -> size
 
     def joined():
-        return functools.reduce(lambda kept, axis: _windows(kept, axis, block_size), spatial, kept)
+        return functools.reduce(lambda kept, one: _windows(kept, *one), spatial.items(), kept)
 
     if in_words:  # each word is read for 32 elements
-        grown = [n + (block_size - 1) * (a in spatial) for a, n in enumerate(kept.shape)]
+        grown = [n + spatial.get(axis, 1) - 1 for axis, n in enumerate(kept.shape)]
         kept = materialised(joined, tuple(grown), kept)
     else:
         kept = joined()

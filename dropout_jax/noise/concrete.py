@@ -68,17 +68,11 @@ def concrete_dropout(
 
     Source: Gal, Hron and Kendall 2017, "Concrete Dropout", with the scaling of their code.
     """
-    check_key(key)
+    key = check_key(key)
     x = check_floating(x)
     drawn = shared_shape(x.shape, broadcast_dims)
     check_broadcasts("logit_rate", jnp.shape(logit_rate), drawn)
-    check_broadcasts("temperature", jnp.shape(temperature), ())
-    concrete = not isinstance(temperature, jax.core.Tracer)
-    if concrete and not 0 < np.asarray(temperature) <= 1:
-        raise ValueError(
-            f"temperature is {temperature}, and must lie over 0 and up to 1: write 0.1, or use "
-            "dropout for the limit 0."
-        )
+    check_temperature(temperature)
     arguments = (key, x, logit_rate, temperature, drawn)
     return spread(sharding_of(x), _multiply_relaxed, *arguments)
 
@@ -92,6 +86,17 @@ def _multiply_relaxed(key, x, logit_rate, temperature, drawn):
     # (1 - z) / (1 - r) in logarithms: with t <= 1 it overflows at no logit.
     noise = jnp.exp(jax.nn.softplus(logit) - jax.nn.softplus(logit_z))
     return packed.multiply(x, jnp.ones((), bool), noise)
+
+
+def check_temperature(temperature: float) -> float:
+    """Return `temperature`, or raise if a concrete value of it lies outside (0, 1]."""
+    check_broadcasts("temperature", jnp.shape(temperature), ())
+    if not isinstance(temperature, jax.core.Tracer) and not 0 < np.asarray(temperature) <= 1:
+        raise ValueError(
+            f"temperature is {temperature}, and must lie over 0 and up to 1: write 0.1, or use "
+            "dropout for the limit 0."
+        )
+    return temperature
 
 
 def concrete_kl(

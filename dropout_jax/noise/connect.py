@@ -1,18 +1,21 @@
 """DropConnect: the noise is on the weights."""
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from dropout_jax._arrays import safe_sqrt
 from dropout_jax._checks import (
     check_broadcasts,
+    check_choice,
+    check_count,
     check_dense,
     check_floating,
     check_key,
+    check_order,
     check_rate,
     is_static,
     wide_dtype,
@@ -50,6 +53,7 @@ def drop_connect(key: Key, weights: Array, rate: Rate) -> Array:
     Source: Wan et al. 2013, "Regularization of Neural Networks using DropConnect",
     r = a((M * W) v), scaled in training.
     """
+    check_order(weights, rate)
     return dropout(key, check_floating(weights, "weights"), rate)
 
 
@@ -88,12 +92,11 @@ def drop_connect_dense(
 
     Source: Wan et al. 2013, as `drop_connect`.
     """
-    check_key(key)
+    key = check_key(key)
     x, kernel = check_dense(x, kernel)
     check_rate(rate)
     check_broadcasts("rate", jnp.shape(rate), kernel.shape)
-    if per not in ("example", "batch"):
-        raise ValueError(f"per is {per!r}; write 'example' or 'batch'.")
+    check_choice("per", per, "example", "batch")
     shared = per == "batch" or (is_static(rate) and rate in (0, 1))  # where all masks are equal
     multiply = _multiply_shared if shared else _multiply_each
     return spread(sharding_of_product(x, kernel), multiply, key, x, kernel, rate)
@@ -155,12 +158,11 @@ def drop_connect_moments(
     Source: Wan et al. 2013, as `drop_connect`, where u ~ N(p W v, p (1 - p) (W * W)
     (v * v)); ours is divided by p, and its variance by p^2, as scaled training does.
     """
-    check_key(key)
+    key = check_key(key)
     x, kernel = check_dense(x, kernel)
     check_rate(rate)
     check_broadcasts("rate", jnp.shape(rate), (*x.shape[:-1], kernel.shape[1]))
-    if not isinstance(samples, Integral) or samples < 1:
-        raise ValueError(f"samples is {samples!r}; write a whole number, 1 or more, such as 1000.")
+    check_count("samples", samples, 1000)
     where = sharding_of_product(x, kernel)
     where = where.update(spec=PartitionSpec(None, *where.spec))
     u = spread(where, _gaussian_outputs, key, x, kernel, rate, samples)
@@ -179,8 +181,6 @@ def _moments(x, kernel, rate):
     x, kernel = x.astype(wide), kernel.astype(wide)
     scale = packed.scale_of(rate, wide)
     factor = jnp.sqrt(jax.lax.stop_gradient(jnp.asarray(rate, scale.dtype)) * scale)
-    sum_of_squares = (x * x) @ (kernel * kernel)
-    some = sum_of_squares > 0  # the root has no derivative at 0
-    root = jnp.where(some, jnp.sqrt(jnp.where(some, sum_of_squares, 1)), 0)
+    root = safe_sqrt((x * x) @ (kernel * kernel))
     mean = packed.multiply(x @ kernel, scale > 0, jnp.ones((), scale.dtype))
     return mean, packed.multiply(root, scale > 0, factor)

@@ -8,9 +8,12 @@ import jax.numpy as jnp
 
 from dropout_jax._checks import (
     check_broadcasts,
+    check_choice,
     check_floating,
     check_key,
+    check_order,
     check_rate,
+    consumed,
     is_static,
     shared_shape,
 )
@@ -60,8 +63,7 @@ def dropout(
 
     Source: Srivastava et al. 2014, section 4, with the scaling of section 10.
     """
-    if residual not in ("packed", "key"):
-        raise ValueError(f"residual is {residual!r}; write 'packed' or 'key'.")
+    check_choice("residual", residual, "packed", "key")
     return _masked(key, x, rate, broadcast_dims, residual, scaled=True)
 
 
@@ -95,7 +97,8 @@ def dropout_unscaled(
 
 
 def _masked(key, x, rate, broadcast_dims, residual, scaled) -> Array:
-    check_key(key)
+    key = check_key(key)
+    check_order(x, rate)
     x = check_floating(x)
     check_rate(rate)
     drawn, where = shared_shape(x.shape, broadcast_dims), sharding_of(x)
@@ -104,10 +107,10 @@ def _masked(key, x, rate, broadcast_dims, residual, scaled) -> Array:
             return x
         if rate == 1:
             return jnp.zeros_like(x)
-        return spread(where, _apply_static, key, x, float(rate), drawn, residual, scaled)
+        return spread(where, _apply_static, consumed(key), x, float(rate), drawn, residual, scaled)
     rate = jnp.asarray(rate)
     check_broadcasts("rate", rate.shape, drawn)
-    return spread(where, _apply_traced, key, x, rate, drawn, residual, scaled)
+    return spread(where, _apply_traced, consumed(key), x, rate, drawn, residual, scaled)
 
 
 def _apply(key, x, rate, drawn, residual, scaled):

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from dropout_jax._arrays import aligned
 from dropout_jax._checks import (
     check_broadcasts,
     check_floating,
     check_key,
+    check_order,
+    check_positive,
     check_rate,
     is_static,
     shared_shape,
@@ -51,7 +53,8 @@ def gaussian_dropout(
 
     Source: Srivastava et al. 2014, section 10, with sigma^2 = (1 - p) / p for a retention of p.
     """
-    check_key(key)
+    key = check_key(key)
+    check_order(x, rate)
     x = check_floating(x)
     check_rate(rate)
     drawn = shared_shape(x.shape, broadcast_dims)
@@ -99,10 +102,10 @@ def gaussian_noise(
 
     Source: Bishop 1995, "Training with noise is equivalent to Tikhonov regularization".
     """
-    check_key(key)
+    key = check_key(key)
+    check_order(x, stddev)
     x = check_floating(x)
-    if not isinstance(stddev, jax.core.Tracer) and not np.all(np.asarray(stddev) >= 0):
-        raise ValueError(f"stddev is {stddev}, a standard deviation; write 0 or more, such as 0.1.")
+    check_positive("stddev", stddev, 0.1, zero=True)
     drawn = shared_shape(x.shape, broadcast_dims)
     check_broadcasts("stddev", jnp.shape(stddev), drawn)
     if is_static(stddev) and stddev == 0:
@@ -118,5 +121,4 @@ def _add_noise(key, x, stddev, drawn):
 
 
 def _normal(key, stddev, drawn):
-    stddev = stddev.reshape((1,) * (len(drawn) - stddev.ndim) + stddev.shape)
-    return stddev * jax.random.normal(key, drawn, stddev.dtype)
+    return aligned(stddev, len(drawn)) * jax.random.normal(key, drawn, stddev.dtype)

@@ -8,7 +8,15 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from dropout_jax._checks import check_floating, check_key, check_rate, is_static, wide_dtype
+from dropout_jax._checks import (
+    check_choice,
+    check_floating,
+    check_key,
+    check_order,
+    check_rate,
+    is_static,
+    wide_dtype,
+)
 from dropout_jax._sharding import parts_of, sharding_of, spread
 from dropout_jax.noise.dropout import dropout
 from dropout_jax.typing import Array, Key, Rate
@@ -48,9 +56,9 @@ def drop_path(
     Source: Huang et al. 2016, "Deep Networks with Stochastic Depth", scaled in training instead of
     at test time.
     """
+    check_order(x, rate)
     x = _check_batched(x)
-    if per not in ("sample", "batch"):
-        raise ValueError(f"per is {per!r}; write 'sample' or 'batch'.")
+    check_choice("per", per, "sample", "batch")
     return dropout(key, x, rate, broadcast_dims=range(1 if per == "sample" else 0, x.ndim))
 
 
@@ -102,7 +110,7 @@ def drop_path_subset(
     Source: the drop of Huang et al. 2016, as `drop_path`; a subset of the batch as in Oquab et al.
     2023, "DINOv2" (efficient stochastic depth).
     """
-    check_key(key)
+    key = check_key(key)
     x = _check_batched(x)
     check_rate(rate)
     if not is_static(rate):

@@ -40,7 +40,7 @@ def sparse_dense(key: Key, x: Array, kernel: Array, log_sigma2: Array) -> Array:
     Networks" (additive noise reparameterisation). Their code adds 1e-8 to the variance, for the
     derivative of the root at 0; ours is 0 there, and adds nothing.
     """
-    check_key(key)
+    key = check_key(key)
     x, kernel = check_noisy(x, kernel, log_sigma2, "log_sigma2")
     return spread(sharding_of_product(x, kernel), _sparse, key, x, kernel, log_sigma2)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from dropout_jax._arrays import safe_sqrt
 from dropout_jax._checks import (
     check_broadcasts,
     check_dense,
@@ -53,7 +54,7 @@ def variational_dropout(
     Source: Kingma, Salimans and Welling 2015, "Variational Dropout and the Local
     Reparameterization Trick".
     """
-    check_key(key)
+    key = check_key(key)
     x = check_floating(x)
     drawn = shared_shape(x.shape, broadcast_dims)
     check_broadcasts("log_alpha", jnp.shape(log_alpha), drawn)
@@ -98,7 +99,7 @@ def variational_dense(key: Key, x: Array, kernel: Array, log_alpha: Array) -> Ar
 
     Source: Kingma, Salimans and Welling 2015, as `variational_dropout`.
     """
-    check_key(key)
+    key = check_key(key)
     x, kernel = check_noisy(x, kernel, log_alpha, "log_alpha")
     return spread(sharding_of_product(x, kernel), _variational, key, x, kernel, log_alpha)
 
@@ -148,10 +149,8 @@ def draw_outputs(key: Key, x: Array, kernel: Array, variance: Array) -> Array:
     """A draw of N(x W, (x * x) variance): a dense layer whose weights have that variance."""
     dtype = wide_dtype(jnp.result_type(x, kernel))
     x_wide = x.astype(dtype)
-    variance = (x_wide * x_wide) @ variance.astype(dtype)
-    some = variance > 0  # the root has no derivative at 0
-    stddev = jnp.where(some, jnp.sqrt(jnp.where(some, variance, 1)), 0)
-    noise = jax.random.normal(key, variance.shape, dtype)
+    stddev = safe_sqrt((x_wide * x_wide) @ variance.astype(dtype))
+    noise = jax.random.normal(key, stddev.shape, dtype)
     return (x_wide @ kernel.astype(dtype) + stddev * noise).astype(jnp.result_type(x, kernel))
 
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from dropout_jax._arrays import aligned
 from dropout_jax._checks import check_broadcasts, check_floating, check_rate, is_static, wide_dtype
 from dropout_jax._sharding import sharding_of, spread
 from dropout_jax.masks import packed
@@ -105,7 +106,7 @@ def zoneout_mean(new: Array, old: Array, rate: Rate) -> Array:
         return old if rate else new
     wide = wide_dtype(new)
     rate = jnp.asarray(rate, jnp.finfo(wide).dtype)
-    rate = rate.reshape((1,) * (new.ndim - rate.ndim) + rate.shape)
+    rate = aligned(rate, new.ndim)
     return (rate * old.astype(wide) + (1 - rate) * new.astype(wide)).astype(new.dtype)
 
 

@@ -16,7 +16,7 @@ from flax import nnx
 import dropout_jax as dj
 from dropout_jax import layers, losses, rates, train
 from dropout_jax.layers.base import NoiseLayer
-from dropout_jax.typing import Array
+from dropout_jax.typing import Array, Key
 
 Method = Literal[
     "none", "dropout", "gaussian_dropout", "gaussian_noise", "standout", "drop_connect",
@@ -38,10 +38,11 @@ class Standout(NoiseLayer):
         super().__init__(rngs=rngs)
         self.beta = math.log(1 - rate) - math.log(rate)
 
-    def __call__(self, a: Array, *, deterministic: bool | None = None, rngs=None) -> Array:
-        if self._is_off(1, deterministic):
-            return dj.standout_mean(nnx.relu(a), a, beta=self.beta)
-        return dj.standout(self._next_key(rngs), nnx.relu(a), a, beta=self.beta)
+    def noise(self, key: Key, inputs: Array) -> Array:
+        return dj.standout(key, nnx.relu(inputs), inputs, beta=self.beta)
+
+    def mean(self, inputs: Array) -> Array:
+        return dj.standout_mean(nnx.relu(inputs), inputs, beta=self.beta)
 
 
 # What stands at a hidden layer in place of dropout: (rate, units, rngs) -> a layer.

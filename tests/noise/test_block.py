@@ -17,25 +17,31 @@ KEY = jax.random.key(0)
 def expected_share(gamma, sides, block):
     """1 - the mean probability of being in no dropped block, by counting blocks one by one."""
     cover = np.zeros(sides)
-    for start in itertools.product(*(range(side - block + 1) for side in sides)):
-        cover[tuple(slice(s, s + block) for s in start)] += 1
+    places = (range(side - size + 1) for side, size in zip(sides, block, strict=True))
+    for start in itertools.product(*places):
+        cover[tuple(slice(s, s + size) for s, size in zip(start, block, strict=True))] += 1
     return np.mean(1 - (1 - np.float64(gamma)) ** cover)
 
 
-@pytest.mark.parametrize("sides", [(12,), (7,), (7, 7), (9, 14)])
-@pytest.mark.parametrize("block", [1, 2, 7])
+SIDES = [(12,), (7,), (7, 7), (9, 14)]
+BLOCKS = [(sides, (block,) * len(sides)) for sides in SIDES for block in (1, 2, 7)]
+BLOCKS += [((9, 14), (7, 10)), ((5, 6, 7), (2, 3, 4)), ((4, 4, 4), (4, 1, 2))]
+
+
+@pytest.mark.parametrize(("sides", "block"), BLOCKS)
 @pytest.mark.parametrize("rate", [1e-4, 0.1, 0.5, 0.95])
 def test_the_expected_share_is_the_rate(sides, block, rate):
     gamma = seed_rate(rate, sides, block)
     np.testing.assert_allclose(expected_share(gamma, sides, block), rate, rtol=1e-9)
-    first_order = rate / block ** len(sides) * np.prod([s / (s - block + 1) for s in sides])
+    starts = [side - size + 1 for side, size in zip(sides, block, strict=True)]
+    first_order = rate / np.prod(block) * np.prod(np.divide(sides, starts))
     assert gamma >= first_order * (1 - 1e-12)  # the paper's first-order gamma
 
 
 def test_a_traced_rate_is_met_to_float32():
-    solve = jax.jit(lambda rate: seed_rate(rate, (9, 14), 3))
+    solve = jax.jit(lambda rate: seed_rate(rate, (9, 14), (3, 3)))
     for rate in np.float32([1e-4, 0.1, 0.5, 0.95]):
-        share = expected_share(solve(rate), (9, 14), 3)
+        share = expected_share(solve(rate), (9, 14), (3, 3))
         # log1p, expm1, their product and a sum of 9 terms: under 16 roundings
         np.testing.assert_allclose(share, rate, rtol=16 * 2.0**-24)
     assert solve(jnp.float32(0)) == 0 and solve(jnp.float32(1)) == 1
@@ -50,20 +56,24 @@ def test_a_traced_rate_is_met_to_float32():
         ((3, 17, 2), 4),
         ((2, 9, 8, 32), 3),
         ((3, 17, 64), 4),
+        ((2, 9, 8, 3), (2, 4)),
+        ((2, 9, 8, 32), (4, 1)),
+        ((2, 5, 4, 6, 3), 2),
+        ((2, 5, 4, 6, 32), (1, 2, 3)),
     ],
 )
 def test_dropped_elements_are_the_union_of_blocks(shape, block):
     """Every dropped element is in a whole dropped block inside the map."""
     y = np.asarray(dj.drop_block(KEY, jnp.ones(shape), 0.3, block_size=block))
-    dropped = y == 0
+    dropped, sides = y == 0, np.broadcast_to(block, len(shape) - 2)
     assert 0 < dropped.mean() < 1
     windows = np.lib.stride_tricks.sliding_window_view(
-        dropped, (block,) * (len(shape) - 2), tuple(range(1, len(shape) - 1))
+        dropped, sides, tuple(range(1, len(shape) - 1))
     )
     whole = windows.all(tuple(range(len(shape), windows.ndim)))
     union = np.zeros_like(dropped)
     for n, *start, c in np.argwhere(whole):
-        union[(n, *(slice(s, s + block) for s in start), c)] = True
+        union[(n, *(slice(s, s + b) for s, b in zip(start, sides, strict=True)), c)] = True
     np.testing.assert_array_equal(union, dropped)
 
 
@@ -112,6 +122,10 @@ def test_nothing_left_is_zero_even_of_infinities(rate):
         ((1, 4, 4, 1), 0.1, {"block_size": 5}, "1 to the smaller side"),
         ((1, 4, 4, 1), 0.1, {"block_size": 0}, "whole number"),
         ((1, 4, 4, 1), 0.1, {"block_size": 2.0}, "whole number"),
+        ((1, 4, 4, 1), 0.1, {"block_size": (2, 5)}, "one for each side"),
+        ((1, 4, 4, 1), 0.1, {"block_size": (2,)}, "one for each side"),
+        ((1, 4, 4, 1), 0.1, {"block_size": (2, 0)}, "whole number"),
+        ((1, 4, 4, 4, 4, 1), 0.1, {"block_size": 2}, "depth, height, width"),
         ((1, 4, 4, 1), jnp.ones(1), {"block_size": 2}, "write a scalar"),
         ((1, 4, 4, 1), 0.1, {"block_size": 2, "broadcast_dims": (1,)}, "inside the map"),
     ],
