@@ -97,7 +97,7 @@ def fit(
       >>> float(history["val_error"][-1])
       0.0
     """
-    check_key(key)
+    key = check_key(key)
     check_module(model)
     _check_counts(epochs, batch_size)
     if not hasattr(optimizer, "init"):

@@ -77,7 +77,7 @@ def make_loop(
     """
 
     def init(key, hyper, data):
-        check_key(key)
+        key = check_key(key)
         check_data(data, batch_size)
         # Of a known dtype and not weak, as they will be after a checkpoint.
         hyper = jax.tree.map(lambda value: jnp.asarray(value, jnp.result_type(value)), hyper)

@@ -174,7 +174,7 @@ def draw(key: Key, chain: Chain) -> Units:
 
     Source: Graham et al. 2015 (arXiv:1502.02478) for one mask a batch.
     """
-    check_key(key)
+    key = check_key(key)
     units = []
     for i, (_, width, kept, block) in enumerate(chain.hidden):
         order = jax.random.permutation(jax.random.fold_in(key, i), width // block)
