@@ -79,9 +79,9 @@ def consumed(key: Key) -> Key:
 
 def check_order(x: Any, rate: Any) -> None:
     """Raise for (key, rate, x), the order of Haiku: a number for x and an array for the rate."""
-    if jnp.ndim(x) == 0 and jnp.ndim(rate) > 0:
+    if np.ndim(x) == 0 and np.ndim(rate) > 0:
         raise TypeError(
-            f"x is a scalar and the rate has shape {jnp.shape(rate)}; write the arguments as "
+            f"x is a scalar and the rate has shape {np.shape(rate)}; write the arguments as "
             "(key, x, rate). (Haiku has the rate before x.)"
         )
 

@@ -103,9 +103,8 @@ def late(rate: Rate, steps: float) -> Partial:
 
 
 def _late(rate, steps, step):
-    dtype = jnp.promote_types(jnp.result_type(step), jnp.result_type(steps))
-    begun = jnp.asarray(step, dtype) >= jnp.asarray(steps, dtype)
-    return jnp.where(begun, jnp.asarray(rate, jnp.float32), 0)
+    rate, steps, step = _float32(rate, steps, step)
+    return jnp.where(step < steps, 0, rate)
 
 
 def curriculum(rate: Rate, gamma: float) -> Partial:

@@ -3,6 +3,7 @@
 import functools
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from dropout_jax.layers.base import NoiseLayer
@@ -38,5 +39,5 @@ def total_kl(model: nnx.Module) -> Array:
         for _, layer in nnx.iter_modules(model)
         if isinstance(layer, NoiseLayer) and hasattr(layer, "kl")
     ]
-    dtype = functools.reduce(jnp.promote_types, (kl.dtype for kl in kls), jnp.dtype(jnp.float32))
+    dtype = functools.reduce(np.promote_types, (kl.dtype for kl in kls), np.dtype(np.float32))
     return sum((kl.astype(dtype) for kl in kls), jnp.zeros((), dtype))

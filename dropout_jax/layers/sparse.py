@@ -82,8 +82,7 @@ class SparseLinear(NoiseLayer):
     def mean(self, inputs: Array) -> Array:
         """The outputs from the kept weights alone: (..., out_features)."""
         inputs, kernel = check_dense(inputs, self._kept())
-        dtype = jnp.promote_types(inputs.dtype, kernel.dtype)
-        return self._with_bias(inputs.astype(dtype) @ kernel.astype(dtype))
+        return self._with_bias(inputs @ kernel)
 
     def noise(self, key: Key, inputs: Array) -> Array:
         """Outputs drawn by `dropout_jax.sparse_dense`: (..., out_features)."""

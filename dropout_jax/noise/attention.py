@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from dropout_jax._checks import check_floating
+from dropout_jax._checks import check_floating, check_order
 from dropout_jax.noise.dropout import dropout
 from dropout_jax.typing import Array, Key, Rate
 
@@ -51,6 +51,7 @@ def attention_dropout(
     Source: the dropout of Srivastava et al. 2014, section 4, on the weights of Vaswani et al. 2017,
     "Attention Is All You Need".
     """
+    check_order(weights, rate)
     weights = check_floating(weights, "weights")
     if weights.ndim < 3:
         raise ValueError(

@@ -107,10 +107,10 @@ def _masked(key, x, rate, broadcast_dims, residual, scaled) -> Array:
             return x
         if rate == 1:
             return jnp.zeros_like(x)
-        return spread(where, _apply_static, consumed(key), x, float(rate), drawn, residual, scaled)
+        return spread(where, _apply_static, key, x, float(rate), drawn, residual, scaled)
     rate = jnp.asarray(rate)
     check_broadcasts("rate", rate.shape, drawn)
-    return spread(where, _apply_traced, consumed(key), x, rate, drawn, residual, scaled)
+    return spread(where, _apply_traced, key, x, rate, drawn, residual, scaled)
 
 
 def _apply(key, x, rate, drawn, residual, scaled):
@@ -122,6 +122,8 @@ def _apply(key, x, rate, drawn, residual, scaled):
 
     if residual == "key":
         draw_and_multiply = packed.recomputed(draw_and_multiply)
+    else:
+        key = consumed(key)
     return draw_and_multiply((key,) if is_static(rate) else (key, rate), x)
 
 

@@ -138,8 +138,11 @@ def drop_path_subset(
 
 def _subsets(key, n, k, groups):
     """The k of n samples that each group computes, in order: (groups, k)."""
-    keys = key[None] if groups == 1 else jax.random.split(key, groups)
-    return jax.vmap(lambda key: jnp.sort(jax.random.permutation(key, n)[:k]))(keys)
+
+    def subset(key):
+        return jnp.sort(jax.random.permutation(key, n)[:k])
+
+    return subset(key)[None] if groups == 1 else jax.vmap(subset)(jax.random.split(key, groups))
 
 
 def _take(x, kept):

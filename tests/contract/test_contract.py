@@ -4,6 +4,7 @@ Values are compared exactly where the library promises the same noise, and to a 
 XLA may fuse differently. Moments have a stated false-alarm rate.
 """
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from helpers.thresholds import assert_normal
 
 import dropout_jax as dj
@@ -252,7 +254,7 @@ def test_a_traced_scalar_rate_is_taken(entry):
 @over(ENTRIES)
 def test_errors_say_what_to_write(entry):
     x = values(entry.shape)
-    for bad in (None, 0, jax.random.PRNGKey(0)):
+    for bad in (None, 0, jnp.ones(2), nnx.Rngs(0), nnx.Rngs(0).dropout):
         with pytest.raises(TypeError, match=r"jax\.random\.key\(0\)"):
             entry.call(bad, x, 0.5)
     with pytest.raises(ValueError, match=r"key\[0\]"):
@@ -265,6 +267,40 @@ def test_errors_say_what_to_write(entry):
     for bad in (-0.5, float("nan"), *([1.5] if entry.at_one else [])):
         with pytest.raises(ValueError, match=str(bad)):
             entry.call(KEY, x, bad)
+
+
+@over(ENTRIES)
+def test_a_legacy_key_draws_what_its_typed_one_draws(entry):
+    x = values(entry.shape)
+    assert_equal(entry.call(jax.random.PRNGKey(0), x, 0.5), entry.call(KEY, x, 0.5))
+    with pytest.raises(ValueError, match=r"key\[0\]"):
+        entry.call(jax.random.split(jax.random.PRNGKey(0), 3), x, 0.5)
+
+
+@pytest.mark.usefixtures("key_reuse_checked")
+@over(ENTRIES)
+def test_jax_sees_a_key_that_is_used_twice(entry):
+    x, used = values(entry.shape), jax.random.key(1)
+    y = entry.call(used, x, 0.5)
+    with pytest.raises(jax.errors.KeyReuseError):
+        entry.call(used, x, 0.5)
+    with pytest.raises(jax.errors.KeyReuseError):
+        jax.jit(lambda key, x: entry.call(key, entry.call(key, x, 0.5), 0.5))(KEY, x)
+    with jax.debug_key_reuse(False):
+        assert_equal(entry.call(jax.random.key(1), x, 0.5), y)
+
+
+HAIKU = [
+    dj.dropout, dj.dropout_unscaled, dj.gaussian_dropout, dj.gaussian_noise, dj.alpha_dropout,
+    dj.feature_alpha_dropout, dj.drop_path, functools.partial(dj.drop_block, block_size=2),
+    dj.drop_connect, dj.attention_dropout,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function", HAIKU)
+def test_the_order_of_haiku_is_named(function):
+    with pytest.raises(TypeError, match=r"\(key, x, rate\).*Haiku"):
+        function(KEY, 0.5, values((4, 5, 6)))
 
 
 # Moments

@@ -81,16 +81,36 @@ def test_bad_keys(derive):
     argument = "x" if derive is dj.site_key else jnp.arange(2)
     with pytest.raises(TypeError, match=r"jax\.random\.key\(0\)"):
         derive(None, argument)
-    with pytest.raises(TypeError, match="PRNGKey"):
-        derive(jax.random.PRNGKey(0), argument)
+    np.testing.assert_array_equal(
+        data(derive(jax.random.PRNGKey(0), argument)), data(derive(KEY, argument))
+    )
     with pytest.raises(ValueError, match="one is needed"):
         derive(jax.random.split(KEY), argument)
 
 
-@pytest.mark.parametrize("site", [0, None, b"x", ("a", 1)])
+@pytest.mark.parametrize("site", [0.5, None, True, b"x", ("a", 1), jnp.arange(2)])
 def test_bad_sites(site):
     with pytest.raises(TypeError, match="write a name"):
         dj.site_key(KEY, site)
+
+
+@pytest.mark.parametrize("site", [-1, 2**32])
+def test_a_number_that_a_key_cannot_hold(site):
+    with pytest.raises(ValueError, match="write an integer from 0"):
+        dj.site_key(KEY, site)
+
+
+def test_a_site_may_be_a_number_traced_or_not():
+    plain = [data(dj.site_key(KEY, layer)) for layer in range(5)]
+    for kind in (np.int64, np.uint8, jnp.int32):
+        np.testing.assert_array_equal(data(dj.site_key(KEY, kind(3))), plain[3])
+    scanned = jax.lax.scan(
+        lambda _, layer: (None, jax.random.key_data(dj.site_key(KEY, layer))), None, jnp.arange(5)
+    )[1]
+    np.testing.assert_array_equal(scanned, plain)
+    names = [data(dj.site_key(KEY, name)) for name in ("", "0", "1", "site", "hidden1")]
+    folded = [data(jax.random.fold_in(KEY, layer)) for layer in range(5)]
+    assert len(np.unique(np.stack([*plain, *names, *folded]), axis=0)) == 15
 
 
 @pytest.mark.parametrize("ids", [jnp.arange(3.0), [0.5], jnp.ones(2, bool)])
