@@ -259,4 +259,8 @@ NO_NOISE = {
     "draw_outputs": "the draw that variational_dense and sparse_dense share",
     "mc_predict": "predicts",
     "geometric_mean_predict": "predicts",
+    "mc_classify": "predicts",
+    "mc_log_likelihood": "scores predictions",
+    "mc_quantiles": "predicts",
+    "mc_regress": "predicts",
 }
