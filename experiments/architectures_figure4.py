@@ -20,10 +20,11 @@ Results: docs/results/architectures_figure4.md.
 
 from collections.abc import Sequence
 
-from experiments.nets import mlp_run, study
-from experiments.nets.study import Budget
+from experiments.harness.grid import Budget
+from experiments.nets import mlp
+from experiments.nets.config import Config, paper_settings
 
-Config, run, tried = mlp_run.Config, mlp_run.run, study.untuned
+run = mlp.run
 BUDGETS = {
     "cpu": Budget(
         updates=24_000,
@@ -47,14 +48,12 @@ def grid(budget: str) -> list[Config]:
                     input_rate=rates[1],
                     evaluations=99,
                 )
-                found.append(study.settled(config, budget))
+                found.append(paper_settings(config, budget))
     return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study.launch(
-        "architectures_figure4", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried
-    )
+    mlp.launch("architectures_figure4", __doc__, argv, budgets=BUDGETS, grid=grid, run=run)
 
 
 if __name__ == "__main__":

@@ -13,24 +13,24 @@ Time: five minutes of one core.
 Results: docs/results/concrete_synthetic.md.
 """
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import tyro
 from flax import nnx
 
 import dropout_jax as dj
 from dropout_jax import layers, predict, train
 from dropout_jax.typing import Array
-from experiments.harness import cli, once
+from experiments.harness import cli
+from experiments.harness.launch import final, launch
 from experiments.harness.training import check_counts, seed_keys
-from experiments.records import record, stats
 
 # Examples: updates in the notebook, where an epoch's last batch is what is left over.
 UPDATES = {10: 2000, 25: 2000, 50: 1500, 100: 1000, 1000: 1000, 10_000: 1000}
@@ -42,9 +42,9 @@ class Config(cli.Common):
     """One number of examples; a seed is a repetition."""
 
     seeds: int = 3
-    examples: int = 1000
+    examples: cli.Set[int] = 1000
     """N, to train on"""
-    updates: int = 1000
+    updates: cli.Set[int] = 1000
     """of Adam; at least so many, in whole epochs"""
     hidden: int = 1024
     """units of each of the three hidden layers (ReLU)"""
@@ -53,16 +53,12 @@ class Config(cli.Common):
 
 
 @dataclass(frozen=True)
-class Study(cli.Common):
+class Study:
     """Which numbers of examples."""
 
-    seeds: int = 3
+    runs: Annotated[Config, tyro.conf.OmitArgPrefixes] = Config()
     examples: tuple[int, ...] = tuple(UPDATES)
     """how many to train on, in one run each"""
-    hidden: int = 1024
-    """units of each of the three hidden layers (ReLU)"""
-    resume: bool = field(default=True, metadata=record.NOT_RECORDED)
-    """skip a run whose record is there already"""
 
 
 class Net(nnx.Module):
@@ -163,19 +159,26 @@ def configs(study: Study) -> list[Config]:
     unknown = sorted(set(study.examples) - set(UPDATES))
     if unknown:
         raise ValueError(f"--examples has {unknown}; choose from {', '.join(map(str, UPDATES))}.")
-    base = Config(**cli.shared(study), hidden=study.hidden)
-    return [dataclasses.replace(base, examples=n, updates=UPDATES[n]) for n in study.examples]
+    return [replace(study.runs, examples=n, updates=UPDATES[n]) for n in study.examples]
+
+
+METRICS = (
+    "rmse", "aleatoric_sd", "epistemic_sd", "rate_input", "rate_hidden1", "rate_hidden2",
+    "rate_mean", "rate_log_variance",
+)  # fmt: skip
+COLUMNS = {name: final(name) for name in METRICS}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     study = cli.cli(Study, __doc__, argv)
     with cli.user_errors():
-        rows = []
-        for config in configs(study):
-            found = once.record_of("concrete_synthetic", config, run)
-            rows.append([config.examples, *(stats.plus_minus(v) for v in found.final.values())])
-            print(f"N = {config.examples}: {found.path.name}", flush=True)
-        print(cli.text_table(["N", *found.final], rows))
+        launch(
+            "concrete_synthetic",
+            configs(study),
+            run,
+            label=lambda config: f"N = {config.examples}",
+            columns=COLUMNS,
+        )
 
 
 def _identity(outputs: Array) -> Array:

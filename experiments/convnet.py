@@ -13,9 +13,8 @@ Time: twelve minutes of one core with 10 000 images, four with 1000.
 Results: docs/results/convnet.md.
 """
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -26,10 +25,10 @@ from flax import nnx
 
 from dropout_jax import layers
 from dropout_jax.typing import Array
-from experiments.harness import cli, once
+from experiments.harness import cli
+from experiments.harness.launch import final, launch
 from experiments.harness.splits import load_splits
 from experiments.harness.training import check_counts, epochs_of, train_seeds
-from experiments.records import record, stats
 
 Maps = Literal["none", "element", "spatial", "block"]
 """What is dropped of the feature maps: nothing, single values, channels, or blocks."""
@@ -44,11 +43,11 @@ class Config(cli.Common):
     seeds: int = 3
     data: Annotated[Literal["mnist", "fashion_mnist"], tyro.conf.arg(name="dataset")] = "mnist"
     """which images"""
-    maps: Maps = "none"
+    maps: cli.Set[Maps] = "none"
     """what is dropped of the feature maps"""
-    maps_rate: cli.Rate = 0.0
+    maps_rate: cli.Set[float] = 0.0
     """rate of dropping there"""
-    dense_rate: cli.Rate = 0.0
+    dense_rate: cli.Set[float] = 0.0
     """rate of dropping units of the dense layer"""
     examples: int = 10_000
     """training images: the first so many"""
@@ -61,24 +60,17 @@ class Config(cli.Common):
 
 
 @dataclass(frozen=True)
-class Study(cli.Common):
+class Study:
     """Which arms to run, at which rates."""
 
-    seeds: int = 3
-    maps: tuple[Maps, ...] = get_args(Maps)
-    """what to drop of the feature maps; each without dropout of the dense layer and with it"""
+    runs: Annotated[Config, tyro.conf.OmitArgPrefixes] = Config()
+    maps: tuple[Maps, ...] = ()
+    """what to drop of the feature maps, each without dropout of the dense layer and with it; not
+    given: all, and with --quick one"""
     maps_rate: cli.Rate = 0.2
     """rate of dropping there"""
     dense_rate: cli.Rate = 0.5
     """rate of dropping units of the dense layer"""
-    dataset: Literal["mnist", "fashion_mnist"] = "mnist"
-    """which images"""
-    examples: int = 10_000
-    """training images: the first so many"""
-    epochs: int = 12
-    """passes over them"""
-    resume: bool = field(default=True, metadata=record.NOT_RECORDED)
-    """skip a run whose record is there already"""
 
 
 class Conv3x3(nnx.Module):
@@ -156,21 +148,15 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
 
 def configs(study: Study) -> list[Config]:
     """The arms: what is dropped of the maps, without dropout of the dense layer and with it."""
-    base = Config(
-        **cli.shared(study),
-        data=study.dataset,
-        examples=study.examples,
-        epochs=study.epochs,
-    )
     return [
-        dataclasses.replace(
-            base,
+        replace(
+            study.runs,
             maps=maps,
             maps_rate=0.0 if maps == "none" else study.maps_rate,
             dense_rate=dense_rate,
         )
         for dense_rate in (0.0, study.dense_rate)
-        for maps in study.maps
+        for maps in study.maps or (("block",) if study.runs.quick else get_args(Maps))
     ]
 
 
@@ -178,16 +164,13 @@ def label(config: Config) -> str:
     return f"maps {config.maps} {config.maps_rate:g}, dense {config.dense_rate:g}"
 
 
+COLUMNS = {"test error %": final("test_error"), "train error %": final("train_error")}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     study = cli.cli(Study, __doc__, argv)
     with cli.user_errors():
-        rows = []
-        for config in configs(study):
-            found = once.record_of("convnet", config, run)
-            errors = [stats.plus_minus(found.final[f"{s}_error"]) for s in ("test", "train")]
-            rows.append([label(config), *errors])
-            print(f"{label(config)}: test error {errors[0]} %", flush=True)
-        print(cli.text_table(["dropout", "test error %", "train error %"], rows))
+        launch("convnet", configs(study), run, label=label, columns=COLUMNS)
 
 
 if __name__ == "__main__":

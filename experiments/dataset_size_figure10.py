@@ -40,11 +40,12 @@ import math
 from collections.abc import Sequence
 
 import dropout_jax as dj
-from experiments.nets import mlp_parts, mlp_run, study
-from experiments.nets.study import Budget
+from experiments.harness.grid import Budget
+from experiments.nets import mlp
+from experiments.nets.config import Config, max_norms, paper_settings
 from experiments.records import literature
 
-Config, run = mlp_run.Config, mlp_run.run
+run = mlp.run
 SIZES = tuple(point[0] for point in literature.CURVES["figure10/dropout"].points)
 ARMS = {"dropout": (0.2, 0.5), "standard": (0.0, 0.0)}  # rates of the input and of hidden layers
 ROWS = tuple(f"{arm}_{cases}" for cases in SIZES for arm in ARMS)
@@ -67,7 +68,7 @@ def grid(budget: str) -> list[Config]:
                 input_rate=input_rate,
                 rate=rate,
             )
-            found.append(study.settled(config, budget))
+            found.append(paper_settings(config, budget))
             if cases in (100, 1000):
                 hot.append(dataclasses.replace(found[-1], row=f"hot_{config.row}", **HOT))
             deepnet += [as_in_deepnet(config, ramp) for ramp in ("linear", "exponential")]
@@ -107,27 +108,25 @@ def as_in_deepnet(config: Config, ramp: str) -> Config:
     )
 
 
-def tried(config: Config) -> list[Config]:
+def candidates(config: Config) -> list[Config]:
     if config.row not in ROWS:
         return [config]
     return [
-        dataclasses.replace(
-            config, max_norm=mlp_parts.max_norms(c, config.rates), learning_rate=rate
-        )
+        dataclasses.replace(config, max_norm=max_norms(c, config.rates), learning_rate=rate)
         for c in (2.0, 4.0)
         for rate in (0.03, 0.1)
     ]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study.launch(
+    mlp.launch(
         "dataset_size_figure10",
         __doc__,
         argv,
         budgets=BUDGETS,
         grid=grid,
         run=run,
-        tried=tried,
+        candidates=candidates,
     )
 
 

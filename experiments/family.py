@@ -15,25 +15,25 @@ Time: forty minutes of one core that other work shared.
 Results: docs/results/family.md.
 """
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import jax
-import numpy as np
 import optax
 import tyro
 from flax import nnx
 
 from dropout_jax import layers, train
-from experiments.harness import cli, once, timing
+from experiments.harness import cli, timing
+from experiments.harness.launch import final, launch
+from experiments.harness.once import run_once
 from experiments.harness.splits import load_splits
 from experiments.harness.training import epochs_of, train_seeds
 from experiments.nets import members
 from experiments.nets.members import Method
-from experiments.records import record, stats
+from experiments.records import trials
 
 USUAL = (0.1, 0.3, 0.5)
 # The rates to choose from on validation data; standard deviations for gaussian_noise.
@@ -46,6 +46,7 @@ GRIDS: dict[Method, tuple[float, ...]] = {
     "variational_dropout": (0.2,),
 }
 VALIDATION = 10_000
+QUICK = ("none", "dropout")
 TIMED_UPDATES = 5  # an application of the timed program
 
 
@@ -56,9 +57,9 @@ class Config(cli.Common):
     seeds: int = 3
     data: Annotated[Literal["mnist", "fashion_mnist"], tyro.conf.arg(name="dataset")] = "mnist"
     """which images"""
-    method: Method = "dropout"
+    method: cli.Set[Method] = "dropout"
     """the member of the family"""
-    rate: cli.Rate = 0.5
+    rate: cli.Set[float] = 0.5
     """of the hidden layers; gaussian_noise's standard deviation; the first where it is learned"""
     hidden: tuple[int, ...] = (512, 512)
     """units of each hidden layer"""
@@ -68,25 +69,17 @@ class Config(cli.Common):
     """images an update"""
     learning_rate: float = 1e-3
     """of Adam at the start; it falls to 0 as half a cosine"""
-    validation: int = 0
+    validation: cli.Set[int] = 0
     """training images set aside: report the error on the last so many, not on the test set"""
 
 
 @dataclass(frozen=True)
-class Study(cli.Common):
+class Study:
     """Which members to choose a rate for and to test."""
 
-    seeds: int = 3
-    methods: tuple[Method, ...] = get_args(Method)
-    """which members"""
-    dataset: Literal["mnist", "fashion_mnist"] = "mnist"
-    """which images"""
-    hidden: tuple[int, ...] = (512, 512)
-    """units of each hidden layer"""
-    epochs: int = 10
-    """passes over the training images"""
-    resume: bool = field(default=True, metadata=record.NOT_RECORDED)
-    """skip a run whose record is there already"""
+    runs: Annotated[Config, tyro.conf.OmitArgPrefixes] = Config()
+    methods: tuple[Method, ...] = ()
+    """which members; not given: all, and with --quick two"""
 
 
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
@@ -105,7 +98,7 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
         evaluations=5,
         unbatched=True,
         checkpoint_dir=checkpoint_dir,
-        label=f"{config.method} {config.rate:g}",
+        label=label(config),
     )
     extra = {}
     if config.method in members.LEARNED:
@@ -128,7 +121,7 @@ def optimizer(config: Config, updates: int) -> optax.GradientTransformation:
 def step_times(config: Config, splits: train.Data) -> dict[str, Any]:
     """The time of an update of one network, and what it is relative to dropout's, in turn."""
     few = {"train": tuple(a[: TIMED_UPDATES * config.batch_size] for a in splits["train"])}
-    dropout = dataclasses.replace(config, method="dropout", rate=0.5)
+    dropout = replace(config, method="dropout", rate=0.5)
     programs = {c.method: _updates(c, few) for c in (dropout, config)}
     samples = timing.measure(
         programs, rounds=2 if config.quick else 9, seconds=0.1, references=tuple(programs)
@@ -159,46 +152,39 @@ def _updates(config: Config, few: train.Data) -> timing.Program:
     return timing.Program(run)
 
 
-def final(study: Study, method: Method, rate: float) -> Config:
-    """The run that is tested."""
-    return Config(
-        **cli.shared(study),
-        data=study.dataset,
-        method=method,
-        rate=rate,
-        hidden=study.hidden,
-        epochs=study.epochs,
-    )
-
-
-def candidates(study: Study, method: Method) -> list[Config]:
-    """The runs that a rate is chosen by: none where there is nothing to choose."""
-    if len(GRIDS[method]) == 1:
+def candidates(config: Config) -> list[Config]:
+    """The runs that the rate of a member is chosen by: none where there is nothing to choose."""
+    rates = GRIDS[config.method]
+    if len(rates) == 1:
         return []
-    validation = 100 if study.quick else VALIDATION
-    return [
-        dataclasses.replace(final(study, method, rate), seeds=1, validation=validation)
-        for rate in GRIDS[method]
-    ]
+    validation = 100 if config.quick else VALIDATION
+    return [replace(config, rate=rate, seeds=1, validation=validation) for rate in rates]
 
 
-def choose(tried: Sequence[record.Record]) -> float:
-    """The rate with the lowest error on validation data; of equal ones the lowest."""
-    return min((np.mean(r.final["val_error"]), r.config["rate"]) for r in tried)[1]
+def with_best_rate(config: Config) -> Config:
+    """The member at the rate of the lowest error on validation data; of equal ones the lowest."""
+    tried = [run_once("family", c, run) for c in candidates(config)]
+    if not tried:
+        return replace(config, rate=GRIDS[config.method][0])
+    return replace(config, **trials.best(tried, ("rate",)))
+
+
+def label(config: Config) -> str:
+    return f"{config.method} {config.rate:g}"
+
+
+COLUMNS = {
+    "test error %": final("test_error"),
+    "x dropout's step": lambda r: f"{r.extra['step_to_dropout']:.2f}",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     study = cli.cli(Study, __doc__, argv)
     with cli.user_errors():
-        rows = []
-        for method in study.methods:
-            tried = [once.record_of("family", c, run) for c in candidates(study, method)]
-            rate = choose(tried) if tried else GRIDS[method][0]
-            found = once.record_of("family", final(study, method, rate), run)
-            errors = stats.plus_minus(found.final["test_error"])
-            rows.append([method, rate, errors, f"{found.extra['step_to_dropout']:.2f}"])
-            print(f"{method} {rate:g}: test error {errors} %", flush=True)
-        print(cli.text_table(["method", "rate", "test error %", "x dropout's step"], rows))
+        methods = study.methods or (QUICK if study.runs.quick else get_args(Method))
+        configs = (with_best_rate(replace(study.runs, method=method)) for method in methods)
+        launch("family", configs, run, label=label, columns=COLUMNS)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,10 @@ Results: docs/results/features_figures7_8.md.
 """
 
 import base64
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,12 +29,13 @@ import numpy as np
 import optax
 
 import dropout_jax as dj
-from experiments.harness import cli, once
+from experiments.harness import cli
+from experiments.harness.grid import Budget, launch_grid
+from experiments.harness.launch import file_name, final
 from experiments.harness.splits import load_splits
 from experiments.harness.training import QUICK_EPOCHS, check_counts, train_seeds
-from experiments.records import record, stats
 
-UPDATES = {"cpu": 30_000, "paper": 300_000}
+BUDGETS = {"cpu": Budget(30_000, seeds=3), "paper": Budget(300_000, seeds=3)}
 FILTERS, CASES = 64, 1000
 LARGEST, BINS = {"unit_means": 5.0, "activities": 20.0}, 200  # of the histograms
 
@@ -56,15 +56,6 @@ class Config(cli.Common):
     """of Adam, at the start"""
     updates: int = 30_000
     batch_size: int = 100
-
-
-@dataclass(frozen=True)
-class Study(cli.Common):
-    seeds: int = 3
-    budget: Literal["cpu", "paper"] = "cpu"
-    """cpu: 50 epochs; paper: 500"""
-    resume: bool = field(default=True, metadata=record.NOT_RECORDED)
-    """skip an arm whose record is there already"""
 
 
 def squared_error(model, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -142,24 +133,22 @@ def histograms(activity: np.ndarray) -> dict[str, Any]:
     return found
 
 
-def grid(study: Study) -> list[Config]:
-    config = Config(**cli.shared(study), budget=study.budget, updates=UPDATES[study.budget])
-    return [
-        dataclasses.replace(config, row=row, rate=rate)
-        for row, rate in (("standard", 0.0), ("dropout", 0.5))
-    ]
+def grid(budget: str) -> list[Config]:
+    return [Config(row=row, rate=rate) for row, rate in (("standard", 0.0), ("dropout", 0.5))]
+
+
+COLUMNS = {
+    "mean activity": final("mean_activity"),
+    "zero percent": final("zero_percent"),
+    "test reconstruction": final("test_reconstruction"),
+    "record": file_name,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study = cli.cli(Study, __doc__, argv)
-    with cli.user_errors():
-        records = [once.record_of("features_figures7_8", c, run) for c in grid(study)]
-        names = list(records[0].final)
-        rows = [
-            [r.config["row"], *(stats.plus_minus(r.final[n]) for n in names), r.path.name]
-            for r in records
-        ]
-        print(cli.text_table(["arm", *(n.replace("_", " ") for n in names), "record"], rows))
+    launch_grid(
+        "features_figures7_8", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, columns=COLUMNS
+    )
 
 
 if __name__ == "__main__":

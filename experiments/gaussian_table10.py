@@ -15,10 +15,11 @@ Results: docs/results/gaussian_table10.md.
 
 from collections.abc import Sequence
 
-from experiments.nets import mlp_run, study
-from experiments.nets.study import Budget
+from experiments.harness.grid import Budget
+from experiments.nets import mlp
+from experiments.nets.config import Config, paper_settings
 
-Config, run, tried = mlp_run.Config, mlp_run.run, study.untuned
+run = mlp.run
 BUDGETS = {
     "cpu": Budget(updates=12_000, seeds=10),
     "paper": Budget(updates=1_000_000, seeds=10),
@@ -33,14 +34,12 @@ def grid(budget: str) -> list[Config]:
             noise=noise,
             hidden=(1024, 1024),
         )
-        found.append(study.settled(config, budget))
+        found.append(paper_settings(config, budget))
     return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study.launch(
-        "gaussian_table10", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried
-    )
+    mlp.launch("gaussian_table10", __doc__, argv, budgets=BUDGETS, grid=grid, run=run)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,9 @@ import tyro
 
 import dropout_jax as dj
 from dropout_jax._checks import check_rate
-from experiments.harness import cli, once
+from experiments.harness import cli
 from experiments.harness.comparison import comparison
+from experiments.harness.once import run_once
 from experiments.harness.splits import load_splits
 from experiments.harness.training import epochs_of, train_seeds
 from experiments.records import record
@@ -69,10 +70,8 @@ class Config(cli.Common):
     """of SGD, in [0, 1)"""
     validation: int = 0
     """training images set aside: report the error on the last so many, not on the test set"""
-    baseline: bool = field(default=True, metadata=record.NOT_RECORDED)
-    """train the same net without dropout as well; with the flag, only the arm asked for"""
-    resume: bool = field(default=False, metadata=record.NOT_RECORDED)
-    """go on from the last epoch that an interrupted run saved; skip an arm that has its record"""
+    alone: bool = field(default=False, metadata=record.NOT_RECORDED)
+    """train this net alone, and not the same net without dropout as well"""
 
 
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
@@ -105,9 +104,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = cli.cli(Config, __doc__, argv)
     with cli.user_errors():
         configs = [config]
-        if config.baseline and any(config.rates):
+        if not config.alone and any(config.rates):
             configs.insert(0, dataclasses.replace(config, rates=(0.0,) * len(config.rates)))
-        records = [once.record_of("mnist", c, run) for c in configs]
+        records = [run_once("mnist", c, run) for c in configs]
         print(comparison(records))
         print("records:", *(r.path for r in records))
 

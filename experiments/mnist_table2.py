@@ -30,10 +30,11 @@ Results: docs/results/mnist_table2.md.
 import dataclasses
 from collections.abc import Sequence
 
-from experiments.nets import mlp_parts, mlp_run, study
-from experiments.nets.study import Budget
+from experiments.harness.grid import Budget
+from experiments.nets import mlp
+from experiments.nets.config import PAPER_MAX_NORM, Config, max_norms, paper_settings
 
-Config, run = mlp_run.Config, mlp_run.run
+run = mlp.run
 NETS = {
     "logistic_3x1024": dict(hidden=(1024,) * 3, activation="logistic"),
     "relu_3x1024": dict(hidden=(1024,) * 3),
@@ -67,18 +68,18 @@ def grid(budget: str) -> list[Config]:
     for name, net in NETS.items():
         for arm, dropout in {"dropout": {}, "standard": {"rate": 0.0, "input_rate": 0.0}}.items():
             config = Config(row=f"{arm}_{name}", **net, **dropout)
-            c = study.MAX_NORM if "maxnorm" in name else None
-            found.append(study.settled(config, budget, c=c))
+            c = PAPER_MAX_NORM if "maxnorm" in name else None
+            found.append(paper_settings(config, budget, c=c))
     return found
 
 
-def tried(config: Config) -> list[Config]:
+def candidates(config: Config) -> list[Config]:
     """Learning rates; for the nets with max-norm, each at two lengths.
 
     A thinned net wants smaller steps, and is tried at the paper's length alone.
     """
     cs = (2.0,) if config.life else (2.0, 4.0)
-    lengths = [mlp_parts.max_norms(c, config.rates) for c in cs] if config.max_norm else [None]
+    lengths = [max_norms(c, config.rates) for c in cs] if config.max_norm else [None]
     return [
         dataclasses.replace(config, learning_rate=rate, max_norm=c)
         for c in lengths
@@ -87,7 +88,9 @@ def tried(config: Config) -> list[Config]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study.launch("mnist_table2", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried)
+    mlp.launch(
+        "mnist_table2", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, candidates=candidates
+    )
 
 
 if __name__ == "__main__":

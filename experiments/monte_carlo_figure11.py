@@ -27,8 +27,10 @@ import numpy as np
 
 import dropout_jax as dj
 from dropout_jax.typing import Array
-from experiments.nets import mlp_run, study
-from experiments.nets.study import Budget
+from experiments.harness.grid import Budget
+from experiments.nets import mlp
+from experiments.nets.config import PAPER_MAX_NORM, paper_settings
+from experiments.nets.config import Config as MLPConfig
 
 PASSES = (1, 3, 5, 7, 9, 11, 15, 19, 25, 31, 41, 51, 61, 71, 81, 91, 101, 111, 119)
 BUDGETS = {
@@ -38,7 +40,7 @@ BUDGETS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(mlp_run.Config):
+class Config(MLPConfig):
     passes: tuple[int, ...] = PASSES
     """how many sub-networks are averaged"""
     pool: int = 300
@@ -49,7 +51,7 @@ class Config(mlp_run.Config):
 
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     """Train, then average: the errors of each network by the number of its passes."""
-    trained = mlp_run.trained(config, checkpoint_dir)
+    trained = mlp.train(config, checkpoint_dir)
     split = trained.outcome.splits
     (held_out,) = split.keys() - {"train"}
     pool = min(config.pool, 8) if config.quick else config.pool
@@ -99,16 +101,22 @@ def weighted_errors(weights: Array, samples: Array, y: Array) -> Array:
 def grid(budget: str) -> list[Config]:
     pool = {"cpu": 300, "paper": 1000}[budget]
     config = Config(row="dropout_relu_maxnorm_3x1024", pool=pool)
-    return [study.settled(config, budget, c={"cpu": 4.0, "paper": study.MAX_NORM}[budget])]
+    return [paper_settings(config, budget, c={"cpu": 4.0, "paper": PAPER_MAX_NORM}[budget])]
 
 
-def tried(config: Config) -> list[Config]:
+def candidates(config: Config) -> list[Config]:
     return [dataclasses.replace(config, learning_rate=rate) for rate in (0.05, 0.1, 0.2)]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study.launch(
-        "monte_carlo_figure11", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried
+    mlp.launch(
+        "monte_carlo_figure11",
+        __doc__,
+        argv,
+        budgets=BUDGETS,
+        grid=grid,
+        run=run,
+        candidates=candidates,
     )
 
 

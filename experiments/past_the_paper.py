@@ -25,8 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from dropout_jax import losses
-from experiments.nets import mlp_run, study
-from experiments.nets.study import Budget
+from experiments.harness.grid import Budget
+from experiments.nets import mlp
+from experiments.nets.config import Config as MLPConfig
+from experiments.nets.config import check as check_mlp
+from experiments.nets.config import paper_settings
 
 BUDGETS = {
     "cpu": Budget(updates=60_000, seeds=3, rows=("dropout", "dropout_r_drop")),
@@ -37,7 +40,7 @@ ALPHAS = (0.3, 1.0)
 
 
 @dataclass(frozen=True)
-class Config(mlp_run.Config):
+class Config(MLPConfig):
     alpha: float = 0.0
     """weight of the divergence between two masks of an image; 0 for cross-entropy of one mask"""
 
@@ -45,11 +48,11 @@ class Config(mlp_run.Config):
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     check(config)
     loss = losses.r_drop(config.alpha) if config.alpha else None
-    return mlp_run.run(config, checkpoint_dir, loss)
+    return mlp.run(config, checkpoint_dir, loss)
 
 
 def check(config: Config) -> None:
-    mlp_run.check(config)
+    check_mlp(config)
     if config.alpha and config.life:
         raise ValueError("R-Drop compares two masks, and a thinned batch has one; leave out --life")
 
@@ -61,25 +64,25 @@ def grid(budget: str) -> list[Config]:
         "gaussian_r_drop": {"alpha": 1.0, "noise": "gaussian"},
     }
     return [
-        study.settled(Config(row=row, hidden=HIDDEN[budget], **fields), budget)
+        paper_settings(Config(row=row, hidden=HIDDEN[budget], **fields), budget)
         for row, fields in rows.items()
     ]
 
 
-def tried(config: Config) -> list[Config]:
+def candidates(config: Config) -> list[Config]:
     """The weights of R-Drop's divergence."""
     return [dataclasses.replace(config, alpha=a) for a in (ALPHAS if config.alpha else (0.0,))]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study.launch(
+    mlp.launch(
         "past_the_paper",
         __doc__,
         argv,
         budgets=BUDGETS,
         grid=grid,
         run=run,
-        tried=tried,
+        candidates=candidates,
         check=check,
     )
 

@@ -21,11 +21,12 @@ Results: docs/results/pylearn2_recipe.md.
 import dataclasses
 from collections.abc import Sequence
 
-from experiments.nets import mlp_run, study
-from experiments.nets.study import Budget
+from experiments.harness.grid import Budget
+from experiments.nets import mlp
+from experiments.nets.config import Config
 from experiments.records.literature import PYLEARN2_RECIPE
 
-Config, run, tried = mlp_run.Config, mlp_run.run, study.untuned
+run = mlp.run
 PER_EPOCH = 60_000 // PYLEARN2_RECIPE["batch_size"]
 UPDATES = PYLEARN2_RECIPE["epochs"] * PER_EPOCH
 BUDGETS = {"cpu": Budget(UPDATES, seeds=3), "paper": Budget(UPDATES, seeds=5)}
@@ -59,7 +60,7 @@ def grid(budget: str) -> list[Config]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study.launch("pylearn2_recipe", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried)
+    mlp.launch("pylearn2_recipe", __doc__, argv, budgets=BUDGETS, grid=grid, run=run)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ Results: docs/results/quickstart.md.
 """
 
 import dataclasses
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from experiments.harness.comparison import comparison
 from experiments.harness.splits import splits
 from experiments.harness.training import check_counts, epochs_of, train_seeds
 from experiments.records import record
-from experiments.report import figures
+from experiments.report import drawing, learning_curves
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,11 @@ def has_dropout(config: Config) -> bool:
 
 
 def records_of(configs: Sequence[Config]) -> list[record.Record]:
-    """The records of both arms: those that are there, with --resume, or else of a new run."""
+    """The records of both arms: those that are there or, with --fresh, those of a new run."""
     config = configs[-1]
-    found = [record.find("quickstart", c, config.out) for c in configs] if config.resume else []
+    found = [] if config.fresh else [record.find("quickstart", c, config.out) for c in configs]
     if found and all(found):
+        print("the records of these settings are there; --fresh makes others", file=sys.stderr)
         return found
     start = time.perf_counter()
     results = train_both(config)
@@ -119,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not config.validation:
             name = f"learning_curves_quickstart{'_quick' if config.quick else ''}.png"
             picture = config.out / "figures" / name
-            figures.learning_curves(records, picture)
+            drawing.picture(learning_curves.draw, records, picture)
             print(f"picture: {picture}")
         print("records:", *(r.path for r in records))
 

@@ -24,11 +24,12 @@ Results: docs/results/rate_figure9.md.
 import dataclasses
 from collections.abc import Sequence
 
-from experiments.nets import mlp_run, study
-from experiments.nets.study import Budget
+from experiments.harness.grid import Budget
+from experiments.nets import mlp
+from experiments.nets.config import PAPER_MAX_NORM, Config, paper_settings
 from experiments.records import literature
 
-Config, run = mlp_run.Config, mlp_run.run
+run = mlp.run
 LEARNING_RATES = (0.03, 0.1)  # times keep
 BUDGETS = {
     "cpu": Budget(updates=10_000, seeds=3),
@@ -37,7 +38,7 @@ BUDGETS = {
 N_FIXED = {"cpu": (512, 512, 512), "paper": (2048, 2048, 2048)}
 KEPT = {"cpu": (64, 64, 128), "paper": (256, 256, 512)}
 CASES = {"cpu": 10_000, "paper": None}
-MAX_NORM = {"cpu": 4.0, "paper": study.MAX_NORM}
+MAX_NORMS = {"cpu": 4.0, "paper": PAPER_MAX_NORM}
 RATES = tuple(sorted(point[0] for point in literature.CURVES["figure9a/test"].points))
 
 
@@ -54,7 +55,7 @@ def grid(budget: str) -> list[Config]:
                 training_cases=CASES[budget],
                 learning_rate=learning_rates(rate)[-1],
             )
-            found.append(study.settled(config, budget, c=MAX_NORM[budget]))
+            found.append(paper_settings(config, budget, c=MAX_NORMS[budget]))
     return found
 
 
@@ -62,14 +63,16 @@ def learning_rates(rate: float) -> list[float]:
     return [round(scale * (1 - rate), 4) for scale in LEARNING_RATES]
 
 
-def tried(config: Config) -> list[Config]:
+def candidates(config: Config) -> list[Config]:
     return [
         dataclasses.replace(config, learning_rate=value) for value in learning_rates(config.rate)
     ]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study.launch("rate_figure9", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried)
+    mlp.launch(
+        "rate_figure9", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, candidates=candidates
+    )
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ Results: docs/results/regularizers_table9.md.
 import dataclasses
 from collections.abc import Sequence
 
-from experiments.nets import mlp_parts, mlp_run, study
-from experiments.nets.study import Budget
+from experiments.harness.grid import Budget
+from experiments.nets import mlp
+from experiments.nets.config import PAPER_MAX_NORM, Config, max_norms, paper_settings
 
-Config, run = mlp_run.Config, mlp_run.run
+run = mlp.run
 BUDGETS = {
     "cpu": Budget(updates=6_000, seeds=3),
     "paper": Budget(updates=1_000_000, seeds=5),
@@ -47,12 +48,12 @@ def grid(budget: str) -> list[Config]:
     found = []
     for row, fields in rows.items():
         config = Config(row=row, budget=budget, hidden=(1024, 1024, 2048), **fields)
-        c = study.MAX_NORM if row.endswith("maxnorm") else None
-        found.append(study.settled(config, budget, c=c))
+        c = PAPER_MAX_NORM if row.endswith("maxnorm") else None
+        found.append(paper_settings(config, budget, c=c))
     return found
 
 
-def tried(config: Config) -> list[Config]:
+def candidates(config: Config) -> list[Config]:
     """Strengths of the row's penalties, or lengths for max-norm; one learning rate for all."""
     l1 = {"cpu": (1e-4, 3e-4, 1e-3), "paper": (1e-7, 1e-6, 1e-5)}
     l2_of_dropout = {"cpu": (1e-5, 1e-4, 1e-3), "paper": (1e-6, 1e-5, 1e-4)}
@@ -62,13 +63,19 @@ def tried(config: Config) -> list[Config]:
         "l2_kl_sparsity": [{"l2": l2, "kl_sparsity": v} for l2 in L2 for v in (1e-5, 1e-4, 1e-3)],
         "dropout_l2": [{"l2": v} for v in l2_of_dropout[config.budget]],
     }
-    lengths = [{"max_norm": mlp_parts.max_norms(c, config.rates)} for c in (2.0, 3.0, 4.0)]
+    lengths = [{"max_norm": max_norms(c, config.rates)} for c in (2.0, 3.0, 4.0)]
     return [dataclasses.replace(config, **f) for f in fields.get(config.row, lengths)]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    study.launch(
-        "regularizers_table9", __doc__, argv, budgets=BUDGETS, grid=grid, run=run, tried=tried
+    mlp.launch(
+        "regularizers_table9",
+        __doc__,
+        argv,
+        budgets=BUDGETS,
+        grid=grid,
+        run=run,
+        candidates=candidates,
     )
 
 

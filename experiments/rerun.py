@@ -20,7 +20,10 @@ import tyro
 
 from experiments.harness.cli import cli, user_errors
 from experiments.records import record
+from experiments.records.config import RETIRED
 from experiments.records.provenance import cores
+
+_MISSING = object()
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,19 @@ def experiment_module(name: str) -> Any:
 
 
 def build_config(config_type: type, recorded: dict[str, Any], data_dir: Path | None) -> Any:
-    """The Config of a record; a new field has its default, ValueError for one that is gone."""
+    """The Config of a record: a new field has its default, one that is retired has its last value.
+
+    Raises:
+      ValueError: for a field that this checkout does not know, or a retired one with another value.
+    """
     fields = {f.name for f in dataclasses.fields(config_type) if f.metadata.get("recorded", True)}
-    if unknown := set(recorded) - fields:
+    known = {k: v for k, v in recorded.items() if k in fields or RETIRED.get(k, _MISSING) != v}
+    if unknown := set(known) - fields:
         raise ValueError(
             f"{sorted(unknown)} of the record are no settings of this checkout; check out the "
             "commit that it names"
         )
-    config = config_type(**{name: _tuples(value) for name, value in recorded.items()})
+    config = config_type(**{name: _tuples(value) for name, value in known.items()})
     return config if data_dir is None else dataclasses.replace(config, data_dir=data_dir)
 
 

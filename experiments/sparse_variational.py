@@ -17,7 +17,7 @@ Results: docs/results/sparse_variational.md.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,10 +30,11 @@ from flax import nnx
 
 from dropout_jax import layers, train
 from dropout_jax.typing import Array
-from experiments.harness import cli, once
+from experiments.harness import cli
+from experiments.harness.once import run_once
 from experiments.harness.splits import load_splits
 from experiments.harness.training import epochs_of, train_seeds
-from experiments.records import record, stats
+from experiments.records import stats
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,6 @@ class Config(cli.Common):
     """epochs until it has its full weight"""
     validation: int = 0
     """training images set aside: report the error on the last so many, not on the test set"""
-    resume: bool = field(default=True, metadata=record.NOT_RECORDED)
-    """go on from the last epoch that was saved; skip the run if it has its record"""
 
 
 class Net(nnx.Module):
@@ -163,7 +162,7 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     config = cli.cli(Config, __doc__, argv)
     with cli.user_errors():
-        found = once.record_of("sparse_variational", config, run)
+        found = run_once("sparse_variational", config, run)
         rows = [[name, stats.plus_minus(values)] for name, values in found.final.items()]
         print(cli.text_table(["at the end", "value"], rows))
         print("record:", found.path)

@@ -14,9 +14,8 @@ element-wise; times to compare are those of `scripts/benchmark --suites thin`.
 Results: docs/results/thinned.md.
 """
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,12 +24,12 @@ import tyro
 
 import dropout_jax as dj
 from dropout_jax._checks import check_rate
-from experiments.harness import cli, once
+from experiments.harness import cli
+from experiments.harness.launch import ERRORS, file_name, launch
 from experiments.harness.splits import load_splits
 from experiments.harness.training import epochs_of, train_seeds
 from experiments.nets import thinning
 from experiments.nets.thinning import Method
-from experiments.records import record, stats
 
 # Chosen by `--study tune` on validation data; flax has that of the same dropout of ours.
 LEARNING_RATES: dict[str, float] = {"none": 0.1, "element": 0.05, "flax": 0.05, "thin": 0.02}
@@ -44,13 +43,13 @@ class Config(cli.Common):
     seeds: int = 3
     data: Annotated[Literal["mnist", "fashion_mnist"], tyro.conf.arg(name="dataset")] = "mnist"
     """which images"""
-    study: Annotated[str, tyro.conf.Suppress] = "compare"
+    study: cli.Set[str] = "compare"
     """what the run belongs to"""
-    method: Method = "thin"
+    method: cli.Set[Method] = "thin"
     """no dropout, ours element-wise, flax.nnx.Dropout, or thinned sub-networks"""
-    steps: int | None = None
+    steps: cli.Set[int | None] = None
     """updates in the life of a sub-network; thin alone"""
-    block: int | None = None
+    block: cli.Set[int | None] = None
     """units kept or dropped together; thin alone"""
     hidden: tuple[int, ...] = (1024, 1024, 1024)
     """units of each hidden layer (ReLU)"""
@@ -64,17 +63,17 @@ class Config(cli.Common):
     """passes over the training images"""
     batch_size: int = 100
     """images an update"""
-    learning_rate: float = 0.02
+    learning_rate: cli.Set[float] = 0.02
     """of SGD with momentum 0.9, at its highest"""
-    validation: int = 0
+    validation: cli.Set[int] = 0
     """training images set aside: report the error on the last so many, not on the test set"""
 
 
 @dataclass(frozen=True)
-class Study(cli.Common):
+class Study:
     """Which of the study's tables to fill."""
 
-    seeds: int = 3
+    runs: Annotated[Config, tyro.conf.OmitArgPrefixes] = Config()
     study: Literal["compare", "tune", "life", "block", "headline"] = "compare"
     """the methods side by side; settings on validation; lives of 1 to 100; blocks of 1 to 64; a
     long run of the paper's network"""
@@ -82,18 +81,10 @@ class Study(cli.Common):
     """which methods, for compare and tune"""
     learning_rates: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1)
     """what tune tries"""
-    max_norm: float = 3.0
-    """longest incoming weight vector of a hidden unit"""
     steps: int = 10
     """updates in the life of a sub-network, but for life"""
     block: int = 16
     """units kept or dropped together, but for block"""
-    dataset: Literal["mnist", "fashion_mnist"] = "mnist"
-    """which images"""
-    epochs: int = 100
-    """passes over the training images"""
-    resume: bool = field(default=True, metadata=record.NOT_RECORDED)
-    """skip a run whose record is there already"""
 
 
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
@@ -133,35 +124,30 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
 
 def configs(study: Study) -> list[Config]:
     """The runs that a study consists of."""
-    base = Config(
-        **cli.shared(study),
+    base = replace(
+        study.runs,
         study=study.study,
-        data=study.dataset,
-        epochs=study.epochs,
         learning_rate=LEARNING_RATES["thin"],
-        max_norm=study.max_norm,
         steps=study.steps,
         block=study.block,
     )
 
     def of(method):
         shape = {} if method == "thin" else {"steps": None, "block": None}
-        return dataclasses.replace(
-            base, method=method, learning_rate=LEARNING_RATES[method], **shape
-        )
+        return replace(base, method=method, learning_rate=LEARNING_RATES[method], **shape)
 
     if study.study == "compare":
         return [of(method) for method in study.methods]
     if study.study == "tune":
         return [
-            dataclasses.replace(of(method), learning_rate=rate, validation=10_000)
+            replace(of(method), learning_rate=rate, validation=10_000)
             for method in study.methods
             for rate in study.learning_rates
         ]
     if study.study == "life":
-        return [dataclasses.replace(base, steps=steps) for steps in LIVES]
+        return [replace(base, steps=steps) for steps in LIVES]
     if study.study == "block":
-        return [dataclasses.replace(base, block=block) for block in BLOCKS]
+        return [replace(base, block=block) for block in BLOCKS]
     return [base]
 
 
@@ -173,14 +159,8 @@ def label(config: Config) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     study = cli.cli(Study, __doc__, argv)
     with cli.user_errors():
-        rows = []
-        for config in configs(study):
-            found = once.record_of("thinned", config, run)
-            held_out = "val_error" if config.validation else "test_error"
-            errors = [stats.plus_minus(found.final[name]) for name in (held_out, "train_error")]
-            rows.append([label(config), *errors, found.path.name])
-            print(f"{label(config)}: {held_out} {errors[0]} %", flush=True)
-        print(cli.text_table(["method", "held-out error %", "train error %", "record"], rows))
+        columns = {**ERRORS, "record": file_name}
+        launch("thinned", configs(study), run, label=label, columns=columns)
 
 
 if __name__ == "__main__":

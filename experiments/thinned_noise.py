@@ -15,7 +15,7 @@ Results: docs/results/thinned.md.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,11 +29,12 @@ import dropout_jax as dj
 from dropout_jax import _nnx, train
 from dropout_jax.train import gather, thin
 from dropout_jax.typing import Array, Key
-from experiments.harness import cli, once
+from experiments.harness import cli
+from experiments.harness.once import run_once
 from experiments.harness.splits import load_splits
 from experiments.harness.training import check_counts
 from experiments.nets import thinning
-from experiments.records import record, stats
+from experiments.records import stats
 
 ELEMENT = "element"
 INPUT_RATE, RATE = 0.2, 0.5
@@ -61,8 +62,6 @@ class Config(cli.Common):
     """images an update"""
     draws: int = 16
     """how often the window is repeated with new masks"""
-    resume: bool = field(default=True, metadata=record.NOT_RECORDED)
-    """skip a run whose record is there already"""
 
 
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
@@ -201,7 +200,7 @@ def _square(tree):
 def main(argv: Sequence[str] | None = None) -> None:
     config = cli.cli(Config, __doc__, argv)
     with cli.user_errors():
-        found = once.record_of("thinned_noise", config, run).final
+        found = run_once("thinned_noise", config, run).final
         rows = []
         for name in (ELEMENT, *map(str, config.lives)):
             noise, signal = (np.asarray(found[f"{part}_{name}"]) for part in ("noise", "signal"))

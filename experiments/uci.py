@@ -25,7 +25,7 @@ Expected: the table in docs/results/uci.md; yacht alone takes half a minute of t
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,8 +40,8 @@ from dropout_jax import layers, predict, train
 from dropout_jax.data import load_uci
 from dropout_jax.predict import moments
 from dropout_jax.typing import Array
-from experiments.harness import cli, once
-from experiments.records import record, stats
+from experiments.harness import cli
+from experiments.harness.launch import file_name, final, launch
 
 METHODS = ("dropout", "two_layers", "concrete", "ensemble")
 MEMBERS, BATCH, LENGTH_SCALE, LARGE = 5, 128, 1e-2, 5000
@@ -87,8 +87,6 @@ class Study(cli.Common):
     """how often the epochs of n_epochs.txt, which are 40: the authors tried 10, too"""
     share_tau: Literal["large", "always", "never"] = "large"
     """which networks serve all values of tau: those of large sets and of the columns beside"""
-    resume: bool = field(default=True, metadata=record.NOT_RECORDED)
-    """skip a run whose record is there already"""
 
 
 class Net(nnx.Module):
@@ -359,19 +357,21 @@ def config_of(study: Study, name: str, method: str) -> Config:
     return config
 
 
+COLUMNS = {
+    "RMSE": final("rmse", 4),
+    "log-likelihood": final("ll", 4),
+    "seconds": lambda r: f"{r.provenance['wall_seconds']:.0f}",
+    "record": file_name,
+}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     study = cli.cli(Study, __doc__, argv)
     with cli.user_errors():
         sets = study.sets or found_sets(uci_folder(study.data_dir))
-        rows = []
-        for name in sets[:1] if study.quick and not study.sets else sets:
-            for method in study.methods:
-                found = once.record_of("uci", config_of(study, name, method), run)
-                cells = [stats.plus_minus(found.final[m], 4) for m in ("rmse", "ll")]
-                seconds = found.provenance["wall_seconds"]
-                rows.append([name, method, *cells, f"{seconds:.0f}"])
-                print(f"{name}, {method}: {found.path.name}", flush=True)
-        print(cli.text_table(["set", "method", "RMSE", "log-likelihood", "seconds"], rows))
+        sets = sets[:1] if study.quick and not study.sets else sets
+        configs = (config_of(study, name, method) for name in sets for method in study.methods)
+        launch("uci", configs, run, label=lambda c: f"{c.dataset}, {c.method}", columns=COLUMNS)
 
 
 def _identity(outputs: Array) -> Array:

@@ -55,11 +55,11 @@ def small_images(monkeypatch):
     from helpers.small_data import images
 
     from dropout_jax import data
-    from experiments.nets import study
+    from experiments.harness import grid
 
     monkeypatch.setattr(data, "load", lambda name, data_dir=None: images())
     monkeypatch.setattr(data, "load_mnist", lambda data_dir=None: images())
-    monkeypatch.setattr(study, "VALIDATION", 100)
+    monkeypatch.setattr(grid, "VALIDATION", 100)
 
 
 @pytest.fixture(scope="session")

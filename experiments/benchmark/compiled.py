@@ -18,8 +18,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.benchmark import libraries, suites
 from experiments.benchmark.backward import forward_and_backward
-from experiments.benchmark.libraries import FLOOR, OURS_KERNEL
 from experiments.harness.cli import text_table
+from experiments.records.libraries import FLOOR, OURS_KERNEL
 
 # NVIDIA's figures for the SXM part, in the words of XLA's GpuTargetConfigProto.
 H200 = """

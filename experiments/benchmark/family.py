@@ -11,8 +11,8 @@ import dropout_jax as dj
 from experiments.benchmark.libraries import Library
 from experiments.benchmark.suites import Plan, Row
 from experiments.harness import timing
+from experiments.records.libraries import DROPOUT, NORMAL
 
-DROPOUT, NORMAL = "dropout", "x * normal"
 RATE = 0.2  # as most have, no short binary fraction: dropout and drop_block draw as many bits
 NOT_TIMED = {
     "drop_connect_dense": "the time is that of the matrix product",

@@ -9,12 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-FLOOR = "x * c"
-COPY = "copy"
-OURS = "dropout_jax"
-OURS_KEY = "dropout_jax residual=key"
-OURS_KERNEL = "dropout_jax.kernel"
-FLAX_NNX = "flax.nnx"
+from experiments.records.libraries import FLAX_NNX, OURS, OURS_KERNEL, OURS_KEY
 
 
 class Library(NamedTuple):

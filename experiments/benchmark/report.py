@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.benchmark.libraries import COPY, FLAX_NNX, OURS, OURS_KERNEL, OURS_KEY
 from experiments.harness.cli import text_table
+from experiments.records.libraries import COPY, FLAX_NNX, OURS, OURS_KERNEL, OURS_KEY
 
 HEADER = (
     "library", "mode", "shape", "dtype", "rate", "median us", "iqr", "x floor", "iqr",

@@ -9,19 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmark.backward import forward_and_backward, residual_bits
-from experiments.benchmark.libraries import (
+from experiments.benchmark.libraries import Library, floor
+from experiments.harness import timing
+from experiments.records.libraries import (
     COPY,
     FLAX_NNX,
     FLOOR,
+    NO_DROPOUT,
     OURS,
     OURS_KERNEL,
     OURS_KEY,
-    Library,
-    floor,
 )
-from experiments.harness import timing
 
-NO_DROPOUT = "no dropout"
 INPUT_RATE, HIDDEN_RATE = 0.2, 0.5
 Libraries = Mapping[str, Library]
 Row = dict[str, Any]

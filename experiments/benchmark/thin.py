@@ -8,10 +8,11 @@ import numpy as np
 
 import dropout_jax as dj
 from dropout_jax import train
-from experiments.benchmark.libraries import FLAX_NNX, OURS, Library
-from experiments.benchmark.suites import HIDDEN_RATE, INPUT_RATE, NO_DROPOUT, Plan, Row
+from experiments.benchmark.libraries import Library
+from experiments.benchmark.suites import HIDDEN_RATE, INPUT_RATE, Plan, Row
 from experiments.harness import timing
 from experiments.nets import thinning
+from experiments.records.libraries import FLAX_NNX, NO_DROPOUT, OURS, thinned
 
 STEPS, BLOCK = 10, 16
 METHODS: dict[str, thinning.Method] = {NO_DROPOUT: "none", OURS: "element", FLAX_NNX: "flax"}
@@ -32,7 +33,7 @@ def _rows(libraries, plan: Plan, hidden, batch: int, updates: int, thins) -> Ite
         for name, method in METHODS.items()
         if name == NO_DROPOUT or name in libraries
     } | {
-        f"thin {steps}/{block}": _epoch("thin", sizes, batch, updates, dj.Thin(steps, block))
+        thinned(steps, block): _epoch("thin", sizes, batch, updates, dj.Thin(steps, block))
         for steps, block in thins
     }
     samples = timing.measure(

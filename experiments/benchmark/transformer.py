@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dropout_jax import layers
-from experiments.benchmark.libraries import FLAX_NNX, OURS, Library
-from experiments.benchmark.suites import NO_DROPOUT, Plan, Row, timed_rows
+from experiments.benchmark.libraries import Library
+from experiments.benchmark.suites import Plan, Row, timed_rows
 from experiments.harness import timing
+from experiments.records.libraries import ATTENTION_TOO, FLAX_NNX, NO_DROPOUT, OURS
 
 RATE, HEADS, LEARNING_RATE = 0.1, 4, 1e-3
-ATTENTION_TOO = "dropout_jax, attention too"
 Variant = Literal["no dropout", "flax.nnx", "dropout_jax", "dropout_jax, attention too"]
 
 

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import tyro
 
@@ -22,6 +22,7 @@ from experiments.records import provenance
 from experiments.records.record import NOT_RECORDED
 
 ConfigT = TypeVar("ConfigT")
+T = TypeVar("T")
 
 
 def _parse_rate(arguments: list[str]) -> float:
@@ -41,6 +42,10 @@ Rate = Annotated[
 ]
 
 
+# A field that a study sets for each of its runs, and the command line does not: Set[float].
+Set = Annotated[T, tyro.conf.Fixed, tyro.conf.Suppress]
+
+
 @dataclass(frozen=True)
 class Common:
     """Fields of every experiment; a Config inherits them and sets its own defaults."""
@@ -53,8 +58,9 @@ class Common:
     """folder that holds the data files; not given: where dropout_jax.data looks by itself"""
     out: Path = field(default=Path("runs"), metadata=NOT_RECORDED)
     """folder for records and pictures; experiments/results holds those that are committed"""
-    resume: bool = field(default=False, metadata=NOT_RECORDED)
-    """skip a run whose record is there already"""
+    fresh: bool = field(default=False, metadata=NOT_RECORDED)
+    """make every run anew, in place of reading the record of its settings or going on from where it
+    was interrupted"""
 
 
 def shared(study: Common) -> dict[str, Any]:
@@ -95,8 +101,9 @@ def cli(
         if stop.code:
             _fail(f"{_first_message(stderr.getvalue())} (see {program} --help)")
         raise
-    if hasattr(config, "out"):
-        check_writable(config.out)
+    runs = getattr(config, "runs", config)  # of a study, what all its runs share
+    if hasattr(runs, "out"):
+        check_writable(runs.out)
     provenance.code()  # as it is loaded, whatever is edited while the run goes on
     return config
 

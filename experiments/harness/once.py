@@ -1,5 +1,6 @@
-"""A run is made once: one that was interrupted goes on, and one that has its record is read."""
+"""Run a config once: read its record if there is one, go on from its checkpoint, or start."""
 
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -10,37 +11,48 @@ from dropout_jax import data
 from dropout_jax.train import checkpoint
 from experiments.records import record
 
+Run = Callable[[Any, Path], dict[str, Any]]
+"""(config, folder for checkpoints) -> a result, as `record.write` takes it."""
 
-def record_of(
-    experiment: str, config: Any, run: Callable[[Any, Path], dict[str, Any]]
-) -> record.Record:
-    """The record of a config: the one that is there, with `config.resume`, or else of a new run.
+
+def run_once(experiment: str, config: Any, run: Run) -> record.Record:
+    """The record of a config: the one that is there or, with `config.fresh`, one of a new run.
 
     Args:
       experiment: the name of its module.
       config: a `Common`; its field `data`, where it has one, names the data set that it reads.
-      run: (config, folder for checkpoints) -> a result, as `record.write` takes it.
+      run: makes the result.
     """
-    found = record.find(experiment, config, config.out) if config.resume else None
+    found = None if config.fresh else record.find(experiment, config, config.out)
     if found:
+        message = f"{found.path}: the record of these settings; --fresh makes another"
+        print(message, file=sys.stderr)
         return found
     checkpoints = checkpoint_folder(experiment, config)
-    if not config.resume:
+    if config.fresh:
         checkpoint.clear(checkpoints)
-    start = time.perf_counter()
     name = getattr(config, "data", None)
     digest = name and {name: data.load(name, config.data_dir).sha256}
-    result = run(config, checkpoints)
+    found = write(experiment, config, lambda: run(config, checkpoints), digest)
+    # The record is kept, and the weights, which can be hundreds of MB, are not.
+    checkpoint.clear(checkpoints)
+    return found
+
+
+def write(
+    experiment: str, config: Any, make: Callable[[], dict[str, Any]], data_sha256: Any
+) -> record.Record:
+    """Time a run and write its record under `config.out`."""
+    start = time.perf_counter()
+    result = make()
     path = record.write(
         experiment,
         config,
         result,
-        data_sha256=digest,
+        data_sha256=data_sha256,
         wall_seconds=time.perf_counter() - start,
         folder=config.out,
     )
-    # The record is kept, and the weights, which can be hundreds of MB, are not.
-    checkpoint.clear(checkpoints)
     return record.read(path)
 
 

@@ -1,9 +1,30 @@
-"""The dropout rates in a record's config."""
+"""Configs as records hold them: compared without the settings that are at their default.
 
-from experiments.records.record import Record
+So a Config may get a setting, which old records do not name, and lose one, which only they name.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from experiments.records.record import Record
+
+# Settings that no Config has any more, with the one value that the code still stands for. A record
+# that holds another value is run again at the commit that it names.
+RETIRED = {"warm_up": 0, "l1_share": 0.25, "sparsity_target": 0.1}
 
 
-def dropout_rates(r: Record) -> dict[str, float]:
+def without_defaults(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a config that are not at their default: by these, configs are compared.
+
+    >>> without_defaults({"rate": 0.5, "life": 0, "warm_up": 0}, {"life": 0})
+    {'rate': 0.5}
+    """
+    known = {**RETIRED, **defaults}
+    return {k: v for k, v in config.items() if k not in known or known[k] != v}
+
+
+def dropout_rates(r: "Record") -> dict[str, float]:
     """The dropout rates of a run that are not 0, by the name of their config field or layer."""
     found = {}
     for name, value in r.config.items():

@@ -3,12 +3,11 @@
 A file under experiments/results/<experiment>/ is an object with the keys
 
     experiment   the module's name in experiments/
-    config       the run's Config, without the fields that are marked as not recorded, or as
-                 recorded where they are set and are not
+    config       the run's Config, without the fields that are marked as not recorded
     final        {metric: [one number a seed]}, exact
     by_epoch     {metric: [[one number an epoch] a seed]}, to 6 significant digits
     extra        anything else that the experiment wants to keep
-    provenance   see experiments/provenance.py
+    provenance   see provenance.py
 
 The files are strict JSON: a number that is not finite is stored as the string "NaN", "Infinity"
 or "-Infinity" in final, by_epoch and extra, and read back as a float. A config holds finite
@@ -27,14 +26,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from experiments.records.config import without_defaults
 from experiments.records.provenance import ROOT, provenance
 
 RESULTS = ROOT / "experiments" / "results"
 # Metadata of a dataclass field that says where to run, not what: it stays out of records.
 NOT_RECORDED = {"recorded": False}
-# Of a setting that came after the first records: it is in those that set it, so that the others
-# are still records of the configs that they were made from. Its default is a value, and stays.
-WHERE_SET = {"recorded": "where set"}
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
@@ -66,8 +63,7 @@ def write(
 
     Args:
       experiment: the module's name in experiments/.
-      config: a dataclass or a mapping; of its fields those marked NOT_RECORDED are dropped, and
-        those marked WHERE_SET where they have their default.
+      config: a dataclass or a mapping; of its fields those marked NOT_RECORDED are dropped.
       result: {"final": ..., "by_epoch": ..., "extra": ...}; the last two may be left out.
       data_sha256: {data set: digest}, or one digest, or None where no data file is read.
       wall_seconds: seconds the run took, compilation included.
@@ -122,9 +118,14 @@ def read_all(experiment: str, folder: Path | str | None = None) -> list[Record]:
 
 
 def find(experiment: str, config: Any, folder: Path | str | None = None) -> Record | None:
-    """The newest record with this config, or None: what a sweep asks in order to resume."""
-    wanted = recorded_config(config)
-    same = [r for r in read_all(experiment, folder) if r.config == wanted]
+    """The newest record with this config, or None: what a sweep asks in order to resume.
+
+    Settings that are at their default do not count: a record may be older than they are.
+    """
+    defaults = defaults_of(config)
+    wanted = without_defaults(recorded_config(config), defaults)
+    found = read_all(experiment, folder)
+    same = [r for r in found if without_defaults(r.config, defaults) == wanted]
     return same[-1] if same else None
 
 
@@ -137,12 +138,7 @@ def newest(records: Sequence[Record]) -> list[Record]:
 def recorded_config(config: Any) -> dict[str, Any]:
     """The part of a config that decides the numbers, in JSON's types (tuples become lists)."""
     if dataclasses.is_dataclass(config):
-        config = {
-            f.name: value
-            for f in dataclasses.fields(config)
-            if (recorded := f.metadata.get("recorded", True))
-            and ((value := getattr(config, f.name)) != f.default or recorded != "where set")
-        }
+        config = {f.name: getattr(config, f.name) for f in _recorded_fields(config)}
     config = plain(config)
 
     def check(leaf):
@@ -156,6 +152,18 @@ def recorded_config(config: Any) -> dict[str, Any]:
         return leaf
 
     return _map_leaves(check, config)
+
+
+def defaults_of(config: Any) -> dict[str, Any]:
+    """The defaults of the recorded fields of a dataclass or of its type; {} for a mapping."""
+    if not dataclasses.is_dataclass(config):
+        return {}
+    values = {f.name: f.default for f in _recorded_fields(config)}
+    return {k: plain(v) for k, v in values.items() if v is not dataclasses.MISSING}
+
+
+def _recorded_fields(config):
+    return [f for f in dataclasses.fields(config) if f.metadata.get("recorded", True)]
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from experiments.records.record import RESULTS
-from experiments.report.tables import TABLES
+from experiments.report import blocks
 from experiments.report.values import value
 
 MARKED = re.compile(
@@ -51,6 +51,4 @@ def regenerate(text: str, results: Path = RESULTS, folder: str = ".") -> tuple[s
 
 def table(name: str, results: Path, folder: str) -> str:
     """A table with its links made relative to the folder of a page."""
-    if name not in TABLES:
-        raise ValueError(f"no table is called {name!r}; choose one of {', '.join(TABLES)}")
-    return LINK.sub(lambda to: posixpath.relpath(to[0], folder), TABLES[name](results))
+    return LINK.sub(lambda to: posixpath.relpath(to[0], folder), blocks.table(name, results))

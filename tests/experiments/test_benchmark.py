@@ -13,7 +13,7 @@ from contract import entries
 from experiments.benchmark import backward, family, libraries, suites, thin, transformer
 from experiments.benchmark.__main__ import SUITES, Config, main, make_plan
 from experiments.harness import timing
-from experiments.report import benchmark_tables, workload_tables
+from experiments.report import benchmark, benchmark_more
 
 PEERS = ("flax.nnx", "flax.linen", "haiku", "equinox", "keras")
 TINY = suites.QUICK._replace(sizes=((2, 64),), batch=2, layers=(4, 4, 4), rounds=2, seconds=1e-5)
@@ -251,7 +251,7 @@ def test_the_family_s_table_shows_members_and_no_floors():
         ratios = {"ratio_to_floor": floor, "ratio_to_normal": normal}
         return {"library": library, "shape": [2, 3], "rate": 0.2, "dtype": dtype, **ratios}
 
-    table = workload_tables.family(
+    table = benchmark_more.family(
         [
             row("dropout", "float32", 1),
             row("zoneout", "float32", 1.125),
@@ -284,7 +284,7 @@ def test_the_transformer_s_table_is_relative_to_flax():
         case = {"library": library, "shape": [2, 8, 16], "rate": 0.1}
         return case | ratios | {"speedup_over_flax_nnx": speedup}
 
-    table = workload_tables.transformer([row("flax.nnx", 2, 1), row("dropout_jax", 1, 2)])
+    table = benchmark_more.transformer([row("flax.nnx", 2, 1), row("dropout_jax", 1, 2)])
     assert table.splitlines()[2:4] == [
         "| flax.nnx | 1.00 | 2.00 | 0.50 | 2.0 |",
         "| after `layers.replace_dropout(model)` | 0.50 | 1.00 | 0.50 | 2.0 |",
@@ -306,7 +306,7 @@ def test_a_gpu_s_table_is_relative_to_the_copy(tmp_path):
     source = {"device": {"platform": "gpu", "kind": "H200"}, "cpu": "", "versions": {"jax": "1"}}
     content = {"suite": "masks", "provenance": source, "rows": rows}
     (tmp_path / "benchmark" / "masks_gpu.json").write_text(json.dumps(content))
-    lines = benchmark_tables.dropout(tmp_path).splitlines()
+    lines = benchmark.table(tmp_path).splitlines()
     assert "dispatched one behind the other, medians (H200, jax 1, [masks_gpu.json]" in lines[0]
     assert lines[4:6] == [
         "| 8192x8192 bfloat16 | 0.5 | 80 | 114 | 80 | 32 | 2.50 |",

@@ -8,7 +8,7 @@ from jax.experimental import topologies
 
 from experiments.benchmark import compiled, libraries
 from experiments.benchmark.__main__ import main, suites
-from experiments.report import gpu_tables
+from experiments.report.compiled import compiled_rows
 
 PROGRAM = """
 %fused_draw (k: u32[2]) -> u32[4,2] {
@@ -64,7 +64,7 @@ def test_rows_are_those_of_every_library_and_of_the_kernel(monkeypatch):
     ]  # fmt: skip
     assert all((r["operations"] is None) == (r["library"] == "dropout_jax.kernel") for r in rows)
 
-    lines = gpu_tables.compiled_rows(rows).splitlines()
+    lines = compiled_rows(rows).splitlines()
     assert len(lines) == 2 + 4 and lines[-1].startswith("| dropout_jax.kernel | 2 / 2 | ")
     assert "–" in lines[-1] and "–" not in lines[2]
 

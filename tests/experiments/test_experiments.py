@@ -21,7 +21,7 @@ from dropout_jax.train import checkpoint, runner
 from experiments import keras_example, mnist, quickstart, rerun
 from experiments.harness import once
 from experiments.records import record
-from experiments.report.figures import SOURCE, digest
+from experiments.report.drawing import SOURCE, digest
 
 pytestmark = pytest.mark.slow
 
@@ -126,7 +126,7 @@ def test_a_record_of_the_quickstart_runs_again_bit_for_bit(started, capsys):
 def test_quickstart_resumes_from_its_records_alone(started, monkeypatch, capsys):
     monkeypatch.setattr(runner, "run", None)  # cannot be called
     out = started[0]
-    quickstart.main([*SMALL, "--examples", "60", "--out", str(out), "--resume"])
+    quickstart.main([*SMALL, "--examples", "60", "--out", str(out)])
     assert capsys.readouterr().out == started[1]
     assert len(record.read_all("quickstart", out)) == 2
 
@@ -156,7 +156,7 @@ def test_mnist_records_the_arm_asked_for_and_the_same_net_without_dropout(
     ("argv", "rates"),
     [
         ([], [[0, 0, 0], [0.2, 0.5, 0.5]]),
-        (["--no-baseline"], [[0.2, 0.5, 0.5]]),
+        (["--alone"], [[0.2, 0.5, 0.5]]),
         (["--rates", "0", "0", "0"], [[0, 0, 0]]),
     ],
 )
@@ -189,7 +189,7 @@ def test_every_setting_of_mnist_reaches_the_training(monkeypatch):
         return str(record.plain(mnist.run(dataclasses.replace(base, **changes))["by_epoch"]))
 
     settings = {f.name for f in dataclasses.fields(mnist.Config)} - {"seeds", "data", "quick"}
-    not_recorded = {"data_dir", "out", "resume", "baseline"}
+    not_recorded = {"data_dir", "out", "fresh", "alone"}
     assert settings - not_recorded == set(OTHER)
     plain = errors()
     assert errors() == plain
@@ -200,7 +200,7 @@ def test_every_setting_of_mnist_reaches_the_training(monkeypatch):
 @pytest.mark.slow
 def test_an_interrupted_mnist_run_goes_on_bitwise(small_images, saved, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    argv = [*SMALL, "--no-baseline", "--out"]
+    argv = [*SMALL, "--alone", "--out"]
     mnist.main([*argv, str(whole)])
     assert saved == [1, 2]
 
@@ -210,23 +210,25 @@ def test_an_interrupted_mnist_run_goes_on_bitwise(small_images, saved, tmp_path)
     assert stop.value.code == 130
     # The second time at the end, for the run was not told that the first had succeeded.
     assert record.read_all("mnist", cut) == [] and saved == [1, 2, 1, 1]
-    mnist.main([*argv, str(cut), "--resume"])
+    mnist.main([*argv, str(cut)])
     assert saved == [1, 2, 1, 1, 2]  # epoch 1 was not trained again
     (one,), (other,) = record.read_all("mnist", whole), record.read_all("mnist", cut)
     assert numbers(one) == numbers(other)
 
-    mnist.main([*argv, str(cut), "--resume"])
+    mnist.main([*argv, str(cut)])
     assert len(saved) == 5 and len(record.read_all("mnist", cut)) == 1  # the record is there
 
 
-def test_without_resume_a_run_starts_anew(not_trained, tmp_path):
-    argv, config = [*SMALL, "--no-baseline", "--out", str(tmp_path)], mnist.Config(out=tmp_path)
+def test_only_a_fresh_run_does_not_go_on(not_trained, tmp_path):
+    argv, config = [*SMALL, "--alone", "--out", str(tmp_path)], mnist.Config(out=tmp_path)
     config = dataclasses.replace(config, seeds=2, quick=True, hidden=(8, 8))
     once.checkpoint_folder("mnist", config).mkdir(parents=True)
-    mnist.main([*argv, "--resume"])
-    once.checkpoint_folder("mnist", config).mkdir(parents=True)
     mnist.main(argv)
+    once.checkpoint_folder("mnist", config).mkdir(parents=True)
+    mnist.main([*argv, "--fresh"])
     assert [there for _, there in not_trained] == [True, False]
+    mnist.main(argv)
+    assert len(not_trained) == 2  # the record is there
 
 
 def test_runs_of_other_settings_have_other_checkpoints(tmp_path):
@@ -234,14 +236,14 @@ def test_runs_of_other_settings_have_other_checkpoints(tmp_path):
     changes = {"rates": (0.0,) * 3, "seeds": 4, "learning_rate": 0.2, "epochs": 31, "quick": True}
     configs = [config, *(dataclasses.replace(config, **{k: v}) for k, v in changes.items())]
     assert len({once.checkpoint_folder("mnist", c) for c in configs}) == len(configs)
-    assert once.checkpoint_folder("mnist", dataclasses.replace(config, resume=True)) == (
+    assert once.checkpoint_folder("mnist", dataclasses.replace(config, fresh=True)) == (
         once.checkpoint_folder("mnist", config)
     )
 
 
 @pytest.mark.slow
 def test_mnist_reads_the_real_images(mnist_dir, tmp_path):
-    mnist.main(["--quick", "--seeds", "1", "--no-baseline", "--hidden", "128", "128",
+    mnist.main(["--quick", "--seeds", "1", "--alone", "--hidden", "128", "128",
                 "--data-dir", str(mnist_dir), "--out", str(tmp_path)])  # fmt: skip
     (r,) = record.read_all("mnist", tmp_path)
     # Chance is an error of 90 %, give or take 0.7 on 2000 images.
@@ -266,7 +268,7 @@ def test_keras_and_ours_side_by_side(small_images, tmp_path, capsys):
     assert all(0 <= v <= 100 for v in r.final["test_accuracy"] + r.final["keras_test_accuracy"])
     text = capsys.readouterr().out
     assert re.search(r"difference of the accuracies: [+-]\d+\.\d\d ± \d+\.\d\d points", text)
-    keras_example.main([*SMALL, "--out", str(tmp_path), "--resume"])
+    keras_example.main([*SMALL, "--out", str(tmp_path)])
     assert capsys.readouterr().out == text
 
 
@@ -370,7 +372,7 @@ def test_help_says_what_each_flag_is(module, capsys):
     assert code == 0 and output.err == ""
     text = " ".join(output.out.replace("│", " ").split())
     for name in (f.name for f in dataclasses.fields(module.Config)):
-        flag = {"data": "dataset", "baseline": "no-baseline"}.get(name, name).replace("_", "-")
+        flag = {"data": "dataset"}.get(name, name).replace("_", "-")
         # The flag, what it takes in capitals or braces, and at least two words on what it is.
         assert re.search(rf"--{flag} (\S*[A-Z{{]\S* |\[.*?\]+ |\.\.\. )*[a-z]\S* \S+", text), flag
 

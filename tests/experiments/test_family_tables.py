@@ -3,29 +3,16 @@ chosen, an error on validation data called a test error, a difference from the w
 
 import math
 
-import pytest
 from helpers.tables import rows
 
 from experiments.records import record
-from experiments.report import family_tables
-from experiments.report.family_tables import NOT_RUN
-
-TABLES = [
-    family_tables.family_errors,
-    family_tables.concrete_synthetic,
-    family_tables.sparse_variational,
-    family_tables.convnet,
-]
+from experiments.report import concrete_synthetic, convnet, family, sparse_variational
+from experiments.report.markdown import NOT_RUN
 
 
 def write(folder, experiment, config, final, **extra):
     result = {"final": final, "extra": extra}
     return record.write(experiment, config, result, data_sha256=None, wall_seconds=1, folder=folder)
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_without_records_a_table_says_so(tmp_path, table):
-    assert table(tmp_path) == NOT_RUN
 
 
 def member(folder, method, rate, final, **extra):
@@ -40,7 +27,7 @@ def test_a_member_shows_what_was_tried_and_what_was_tested(tmp_path):
     member(tmp_path, "dropout", 0.5, {"val_error": [1.9]})
     member(tmp_path, "dropout", 0.3, {"val_error": [1.7]})
     member(tmp_path, "standout", 0.3, {"val_error": [9.9]})  # not tested, and of another member
-    assert family_tables.family_errors(tmp_path) == NOT_RUN
+    assert family.table(tmp_path) == NOT_RUN
     errors = {"test_error": [1.4, 1.6], "train_error": [0.1, 0.1]}
     member(tmp_path, "dropout", 0.3, errors, step_to_dropout=1.0)
     lower = {"test_error": [1.3, 1.3], "train_error": [0.0, 0.0]}
@@ -48,7 +35,7 @@ def test_a_member_shows_what_was_tried_and_what_was_tested(tmp_path):
     path = member(
         tmp_path, "concrete_dropout", 0.1, lower, step_to_dropout=1.234, learned_rates=learned
     )
-    concrete, dropout = rows(family_tables.family_errors(tmp_path))
+    concrete, dropout = rows(family.table(tmp_path))
     tried = "validation error % of the rates tried"
     assert (dropout["member"], dropout["rate"]) == ("dropout", "0.3")
     assert dropout[tried] == "0.3: 1.70, 0.5: 1.90"
@@ -60,9 +47,9 @@ def test_a_member_shows_what_was_tried_and_what_was_tested(tmp_path):
 
 def test_concrete_dropout_stands_beside_the_published_values(tmp_path):
     for n, rate in ((1000, 0.2), (10, 0.4)):
-        final = {name: [rate, rate] for name in family_tables.CONCRETE}
+        final = {name: [rate, rate] for name in concrete_synthetic.METRICS.values()}
         write(tmp_path, "concrete_synthetic", {"examples": n, "seeds": 2}, final)
-    few, many = rows(family_tables.concrete_synthetic(tmp_path))
+    few, many = rows(concrete_synthetic.table(tmp_path))
     assert (few["N"], many["N"]) == ("10", "1000")
     assert few["hidden 1"] == "0.400 ± 0.000 (0.404)"
     assert many["epistemic sd"] == "0.20 ± 0.00 (0.65)"
@@ -72,14 +59,14 @@ def test_sparse_variational_dropout_stands_under_the_published_row(tmp_path):
     final = {"test_error": [1.85], "compression": [66.04], "sparsity1": [98.83],
              "sparsity2": [97.0], "sparsity3": [60.0]}  # fmt: skip
     write(tmp_path, "sparse_variational", {"hidden": [300, 100], "epochs": 200, "seeds": 1}, final)
-    published, ours = rows(family_tables.sparse_variational(tmp_path))
+    published, ours = rows(sparse_variational.table(tmp_path))
     assert list(published.values())[1:6] == ["1.92", "68", "98.9", "97.2", "62"]
     ours = list(ours.values())
     assert ours[:6] == ["300-100, 200 epochs", "1.85", "66.0", "98.8", "97.0", "60.0"]
     trial = {"hidden": [300, 100], "epochs": 50, "seeds": 1, "validation": 10_000}
     final["val_error"] = final.pop("test_error")
     write(tmp_path, "sparse_variational", trial, final)
-    text = family_tables.sparse_variational(tmp_path)
+    text = sparse_variational.table(tmp_path)
     assert "10 000 training images: 50 epochs 1.85 % at 66.0 times fewer weights" in text
     assert len(rows(text)) == 2  # no row of the tests
 
@@ -98,7 +85,7 @@ def test_an_arm_of_the_convnet_is_compared_with_that_without_dropout(tmp_path):
     arm(tmp_path, "none", 0.0, 0.0, [1.0, 1.0], quick=True)
     found = {
         (row["dropout of feature maps"], row["of the dense layer"]): row["change from none"]
-        for row in rows(family_tables.convnet(tmp_path))
+        for row in rows(convnet.table(tmp_path))
     }
     spread = f"{math.hypot(0.1, 0.1):.2f}"
     assert found == {

@@ -21,8 +21,14 @@ from experiments import (
     rate_figure9,
     regularizers_table9,
 )
-from experiments.nets import mlp_parts, mlp_run
+from experiments.harness.grid import no_candidates
+from experiments.nets import sgd
+from experiments.nets.config import Config
 from experiments.records import literature, trials
+
+
+def candidates(module):
+    return getattr(module, "candidates", no_candidates)
 
 
 @pytest.mark.parametrize("module", GRIDS, ids=NAMES.get)
@@ -33,7 +39,7 @@ def test_a_grid_has_a_max_norm_a_layer_and_its_budget_names_its_rows(module, bud
     for config in found.values():
         assert config.max_norm is None or len(config.max_norm) == len(config.hidden) + 1
         assert config.validation == 0
-        for trial in module.tried(config):
+        for trial in candidates(module)(config):
             same = dataclasses.replace(trial, **trials.tuned(vars(config)))
             assert same == config  # a trial varies what may be tuned, and nothing else
 
@@ -57,10 +63,7 @@ def test_table_2_has_every_published_net_with_dropout_and_without():
 def test_the_recipe_is_that_of_pylearn2():
     config, plain = pylearn2_recipe.grid("cpu")  # the row that was published comes first
     assert (config.hidden, config.rates) == ((898, 1532), (0.2, 0.5, 0.5))
-    at = mlp_parts.decayed(
-        config.learning_rate, config.decay, updates=config.decay_updates, to=config.decay_to,
-        warm_up=0,
-    )  # fmt: skip
+    at = sgd.learning_rate(config, 264_000)
     assert at(0) == 0.097259
     assert at(560 * 600) == pytest.approx(0.097259 * 0.022292)  # a factor, not a learning rate
     assert at(440 * 600) == pytest.approx(0.097259 * (1 - 440 / 560 * (1 - 0.022292)))
@@ -92,15 +95,15 @@ def test_table_9_has_one_penalty_a_row():
 @pytest.mark.parametrize("budget", ["cpu", "paper"])
 def test_what_table_9_tries_holds_the_row_s_own_setting(budget):
     for config in regularizers_table9.grid(budget):
-        assert config in regularizers_table9.tried(config)
+        assert config in regularizers_table9.candidates(config)
 
 
 def test_l1_has_an_effect_in_the_updates_of_the_cpu_budget():
     """It moves a weight by a tenth of He's standard deviation or more; 1e-6 moved none by 1e-4."""
     config = by_row(regularizers_table9, "cpu")["l2_l1"]
     updates = regularizers_table9.BUDGETS["cpu"].updates
-    at = mlp_parts.decayed(config.learning_rate, "cosine", updates=updates, to=0.0, warm_up=0)
-    first = round((1 - config.l1_share) * updates)
+    at = sgd.learning_rate(config, updates)
+    first = round((1 - sgd.L1_SHARE) * updates)
     moved = config.l1 * float(jnp.sum(at(jnp.arange(first, updates)))) / (1 - config.momentum)
     assert moved > 0.1 * math.sqrt(2 / 1024)
 
@@ -110,15 +113,15 @@ def test_l1_has_an_effect_in_the_updates_of_the_cpu_budget():
 def test_one_setting_for_all_is_not_chosen(module, budget):
     found = module.grid(budget)
     assert len({config.learning_rate for config in found}) == 1
-    assert all(module.tried(config) == [config] for config in found)
+    assert all(candidates(module)(config) == [config] for config in found)
 
 
 @pytest.mark.parametrize("budget", ["cpu", "paper"])
 def test_figure_9_compares_the_same_learning_rates_times_keep(budget):
     for config in rate_figure9.grid(budget):
-        tried = [c.learning_rate / (1 - config.rate) for c in rate_figure9.tried(config)]
+        tried = [c.learning_rate / (1 - config.rate) for c in rate_figure9.candidates(config)]
         assert tried == pytest.approx(rate_figure9.LEARNING_RATES)
-        assert config in rate_figure9.tried(config)
+        assert config in rate_figure9.candidates(config)
 
 
 def test_table_10_changes_the_noise_alone():
@@ -158,10 +161,8 @@ def test_the_hot_rows_of_figure_10_change_the_heat_alone():
     for row, config in hot.items():
         plain = found[row]
         assert dataclasses.replace(plain, row=config.row, **dataset_size_figure10.HOT) == config
-        assert dataset_size_figure10.tried(config) == [config]
-        at = mlp_parts.decayed(
-            config.learning_rate, config.decay, updates=6000, to=config.decay_to, warm_up=0
-        )
+        assert dataset_size_figure10.candidates(config) == [config]
+        at = sgd.learning_rate(config, 6000)
         assert at(0) == at(6000) == 0.1 and config.momentum == 0.95
 
 
@@ -172,9 +173,7 @@ def test_the_rows_of_deepnet_have_its_settings_in_the_scaled_convention():
     np.testing.assert_allclose(config.weight_factors, (0.64, 0.25, 0.25, 0.25))
     std = (0.8e-3 / 32, 0.5 / 32, 0.5 / math.sqrt(2048), 0.5 / math.sqrt(10))
     np.testing.assert_allclose(config.init_deviations, std)
-    at = mlp_parts.decayed(
-        config.learning_rate, config.decay, updates=1_000_000, to=config.decay_to, warm_up=0
-    )
+    at = sgd.learning_rate(config, 1_000_000)
     assert at(0) == 1 and at(10_000) == pytest.approx(0.5) and at(90_000) == pytest.approx(0.1)
     assert (config.momentum_start, config.momentum, config.momentum_share) == (0.5, 0.99, 0.1)
     curved = found["deepnet_exp_dropout_100"]
@@ -189,7 +188,7 @@ def test_the_rows_of_deepnet_have_its_settings_in_the_scaled_convention():
 def test_settings_of_both_conventions_follow_one_trajectory(kept):
     """Deepnet's rows, beside a net that is not scaled in training, with deepnet's own numbers."""
     config = dataset_size_figure10.as_in_deepnet(
-        mlp_run.Config(hidden=(8,), input_rate=1 - kept[0], rate=1 - kept[1], updates=10),
+        Config(hidden=(8,), input_rate=1 - kept[0], rate=1 - kept[1], updates=10),
         "linear",
     )
     key = jax.random.key(0)
@@ -215,13 +214,12 @@ def test_settings_of_both_conventions_follow_one_trajectory(kept):
             params = optax.apply_updates(params, updates)
         return found
 
-    ours = dict(l2=0, l1=0, l1_from=0, max_norm=config.max_norm)
-    found = logits(
-        mlp_parts.optimizer(1.0, 0.9, weight_factors=config.weight_factors, **ours),
-        config.init_deviations, [1 / keep for keep in kept],
-    )  # fmt: skip
+    plain = dataclasses.replace(
+        config, momentum=0.9, momentum_start=None, decay="linear", decay_to=1
+    )
+    found = logits(sgd.optimizer(plain, 10), config.init_deviations, [1 / keep for keep in kept])
     theirs = logits(
-        mlp_parts.optimizer(1.0, 0.9, **{**ours, "max_norm": (3.0, 3.0)}),
+        sgd.optimizer(dataclasses.replace(plain, weight_factors=None, max_norm=(3.0, 3.0)), 10),
         (0.001 / math.sqrt(8), 1 / math.sqrt(10)), [1, 1],
     )  # fmt: skip
     assert np.ptp(theirs) > 0.1  # it has moved

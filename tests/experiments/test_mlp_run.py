@@ -12,27 +12,29 @@ from helpers.paper_records import by_row
 
 from dropout_jax import losses
 from experiments import mnist_table2, past_the_paper, rerun
-from experiments.nets import mlp_parts, mlp_run
+from experiments.nets import config as nets_config
+from experiments.nets import mlp, sgd
+from experiments.nets.config import Config
 from experiments.records import record
 
 
 def test_r_drop_s_weight_is_the_loss_s(monkeypatch):
     monkeypatch.setattr(losses, "r_drop", lambda alpha: f"r_drop({alpha})")
-    monkeypatch.setattr(mlp_run, "run", lambda config, folder, loss: loss)
+    monkeypatch.setattr(mlp, "run", lambda config, folder, loss: loss)
     found = by_row(past_the_paper, "cpu")
     assert past_the_paper.run(found["dropout"]) is None  # the cross-entropy
     assert past_the_paper.run(found["dropout_r_drop"]) == "r_drop(1.0)"
     fields = dict(row="gaussian_r_drop", noise="gaussian")
     assert dataclasses.replace(found["dropout_r_drop"], **fields) == found["gaussian_r_drop"]
-    assert [c.alpha for c in past_the_paper.tried(found["dropout"])] == [0]
+    assert [c.alpha for c in past_the_paper.candidates(found["dropout"])] == [0]
 
 
 def test_a_run_that_cannot_be_thinned_says_so_before_any_is_made(tmp_path, monkeypatch, capsys):
     wrong = ({"noise": "gaussian"}, {"activation": "maxout"}, {"rate": 0.0}, {"hidden": (64, 71)})
     for fields in wrong:
         with pytest.raises(ValueError, match="cannot be thinned"):
-            mlp_run.check(mlp_run.Config(**fields, life=2))
-        mlp_run.check(mlp_run.Config(**fields))
+            nets_config.check(Config(**fields, life=2))
+        nets_config.check(Config(**fields))
     with pytest.raises(ValueError, match="two masks"):
         past_the_paper.check(past_the_paper.Config(alpha=1.0, life=2))
     monkeypatch.setattr(mnist_table2, "run", lambda *_: pytest.fail("a row was trained"))
@@ -50,11 +52,10 @@ def test_a_run_that_cannot_be_thinned_says_so_before_any_is_made(tmp_path, monke
         ({"momentum_share": 0.1, "momentum_ramp": "exponential"}, 0.99 - 0.49 / math.e),
     ],
 )
-def test_momentum_rises_over_a_share_of_the_run_or_so_many_updates(monkeypatch, fields, at_40):
-    seen = []
-    monkeypatch.setattr(mlp_parts, "optimizer", lambda rate, momentum, **_: seen.append(momentum))
-    mlp_run.optimizer(mlp_run.Config(momentum=0.99, momentum_start=0.5, **fields), 400)
-    assert seen[0](40) == pytest.approx(at_40) and seen[0](0) == pytest.approx(0.5)
+def test_momentum_rises_over_a_share_of_the_run_or_so_many_updates(fields, at_40):
+    at = sgd.momentum(Config(momentum=0.99, momentum_start=0.5, **fields), 400)
+    assert at(40) == pytest.approx(at_40) and at(0) == pytest.approx(0.5)
+    assert sgd.momentum(Config(momentum=0.99), 400) == 0.99
 
 
 @pytest.mark.slow
@@ -81,29 +82,19 @@ def test_how_a_run_is_asked_for_is_how_it_is_made(small_images, tmp_path, capsys
 
 def test_the_network_of_a_config_rounds_as_it_says():
     def text(**fields):
-        config = mlp_run.Config(hidden=(32, 32), **fields)
-        model = mlp_run.network(config, 8, nnx.Rngs(0))
+        config = Config(hidden=(32, 32), **fields)
+        model = mlp.network(config, 8, nnx.Rngs(0))
         return str(jax.make_jaxpr(lambda x: model(x, deterministic=True))(jnp.ones((4, 8))))
 
     assert "bf16[32,32]" not in text()
     assert "bf16[32,32]" in text(products="bfloat16")
 
 
-def test_how_a_run_was_made_is_in_its_record_where_it_is_not_the_usual_way():
-    plain = record.recorded_config(mlp_run.Config())
-    assert not {"life", "products", "in_turn", "weight_factors", "init_deviations"} & set(plain)
-    how = {"life": 3, "products": "bfloat16", "in_turn": True}
-    assert record.recorded_config(mlp_run.Config(**how)) == {**plain, **how}
-
-
 @pytest.mark.parametrize("activation", ["relu", "logistic"])
 def test_deep_units_tell_examples_apart_from_the_start(activation):
-    sizes = (784, *[1024] * 3, 10)
-    model = mlp_parts.network(
-        sizes, [0.0] * 4, activation=activation, pieces=1, noise="bernoulli", init_ranges=None,
-        rngs=nnx.Rngs(0),
-    )  # fmt: skip
+    config = Config(activation=activation, rate=0.0, input_rate=0.0)
+    model = mlp.network(config, 784, nnx.Rngs(0))
     x = jax.random.bernoulli(jax.random.key(0), 0.2, (64, 784)).astype(jnp.float32)
-    last = mlp_parts.activities(model, x)[2]
+    last = mlp.activities(model, x)[2]
     spread, size = jnp.std(last, axis=0).mean(), jnp.abs(last - last.mean()).mean()
     assert spread > 0.2 * size

@@ -9,7 +9,8 @@ import pytest
 from helpers.tables import script
 
 from experiments.records import record
-from experiments.report import pages, tables
+from experiments.report import pages
+from experiments.report.markdown import NOT_RUN
 from experiments.report.values import value
 
 PLAIN, DROPPED = [1.6, 1.8], [1.2, 1.4]
@@ -127,7 +128,7 @@ def test_only_what_is_between_the_marks_changes(tmp_path, runs):
         f"{mark}<!-- /value --> c\n<!-- table:past_the_paper --><!-- /table -->d"
     )
     made, differing = pages.regenerate(text, tmp_path)
-    block = f"\n{tables.NOT_RUN}\n"
+    block = f"\n{NOT_RUN}\n"
     assert made == (
         f"a\n<!-- table:thinned -->{block}<!-- /table -->\nb {mark}1.70 ± 0.10<!-- /value --> %, "
         f"{mark}1.70 ± 0.10<!-- /value --> c\n<!-- table:past_the_paper -->{block}<!-- /table -->d"

@@ -23,9 +23,9 @@ from experiments import (
     regularizers_table9,
     rerun,
 )
-from experiments.nets import study
+from experiments.harness import grid
 from experiments.records import record
-from experiments.report import paper_figures
+from experiments.report.features_figures7_8 import mosaic
 
 
 @pytest.mark.slow
@@ -118,7 +118,7 @@ def test_a_trial_that_diverges_has_a_record_and_is_not_chosen(
     assert len(asked) == 3  # none is made again
     config = by_row(mnist_table2, "cpu")[row]
     config = dataclasses.replace(config, budget="cpu", updates=12_000, out=tmp_path)
-    assert study.chosen("mnist_table2", config).learning_rate == 0.05
+    assert grid.with_best_settings("mnist_table2", config).learning_rate == 0.05
 
 
 def test_a_row_that_diverges_does_not_keep_the_next_from_running(
@@ -199,7 +199,7 @@ def test_features_are_recorded_for_both_arms(small_images, tmp_path, capsys):
     for r in (dropped, plain):
         assert 0 <= r.final["zero_percent"][0] <= 100 and len(r.final["mean_activity"]) == 2
         assert sum(r.extra["unit_means"]) == 32  # all hidden units
-        assert paper_figures.mosaic(r.extra["filters"]).size
+        assert mosaic(r.extra["filters"]).size
     assert "mean activity" in capsys.readouterr().out
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from experiments import rerun
 from experiments.records import provenance, record
-from experiments.records.record import NOT_RECORDED, WHERE_SET
+from experiments.records.config import RETIRED
+from experiments.records.record import NOT_RECORDED
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Config:
 class Later(Config):
     """The same experiment, after it has grown a setting."""
 
-    life: int = field(default=0, metadata=WHERE_SET)
-    layers: tuple[int, ...] | None = field(default=None, metadata=WHERE_SET)
+    life: int = 0
+    layers: tuple[int, ...] | None = None
 
 
 FINAL = {"test_error": [1.05, 1 / 3, float(np.float32(0.1))]}
@@ -65,6 +66,25 @@ def test_a_setting_that_came_later_leaves_old_records_the_runs_of_their_configs(
     assert found.path == later and found.config["layers"] == [2, 3]
     assert rerun.build_config(Later, found.config, None) == Later(life=1, layers=(2, 3))
     assert rerun.build_config(Later, record.read(path).config, None) == Later()
+
+
+def test_a_setting_that_is_gone_leaves_old_records_the_runs_of_their_configs(tmp_path):
+    """At the value that the code still stands for; a record of another value is of other code."""
+    path = write(tmp_path, {**record.recorded_config(Config()), "warm_up": RETIRED["warm_up"]})
+    assert record.find("fake", Config(), tmp_path).path == path
+    assert rerun.build_config(Config, record.read(path).config, None) == Config()
+    other = {**record.recorded_config(Config()), "warm_up": RETIRED["warm_up"] + 1}
+    write(tmp_path, other)
+    assert record.find("fake", Config(), tmp_path).path == path
+    with pytest.raises(ValueError, match="warm_up.*check out"):
+        rerun.build_config(Config, other, None)
+
+
+def test_all_settings_are_recorded(tmp_path):
+    """So that a record can be read without the code that made it."""
+    assert record.recorded_config(Later()) == {
+        "seeds": 3, "rate": 0.1, "hidden": [8, 4], "life": 0, "layers": None,
+    }  # fmt: skip
 
 
 def test_arrays_of_numpy_and_jax_are_numbers(tmp_path):

@@ -12,7 +12,7 @@ from dropout_jax import data
 from experiments import thinned_noise
 from experiments.nets import thinning
 from experiments.records import record
-from experiments.report import thinned_tables
+from experiments.report import thinned_studies
 
 KEY = jax.random.key(0)
 BATCHES = (jax.random.normal(KEY, (4, 8, 6)), jnp.arange(32).reshape(4, 8) % 10)
@@ -83,7 +83,7 @@ def test_the_table_divides_seed_by_seed(tmp_path):
     record.write(
         "thinned_noise", config, {"final": final}, data_sha256="ab", wall_seconds=1, folder=tmp_path
     )
-    text = thinned_tables.noise(tmp_path)
+    text = thinned_studies.noise(tmp_path)
     assert "| dropout, element-wise | 1.0 ± 0.0 | 0.150 ± 0.050 | 2 |" in text
     assert "| thinned, 10 updates a life, blocks of 16 | 25.0 ± 5.0 | 2.500 ± 0.500 | 2 |" in text
 

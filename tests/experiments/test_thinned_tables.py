@@ -3,12 +3,11 @@
 import json
 
 import pytest
-from helpers.tables import script
 from PIL import Image
 
 from experiments.records import record
-from experiments.report import tables, thinned_figure, thinned_tables
-from experiments.report.figures import SOURCE, digest
+from experiments.report import drawing, thinned, thinned_studies
+from experiments.report.drawing import SOURCE, digest
 
 BASE = {
     "study": "compare", "method": "none", "steps": None, "block": None, "max_norm": 3.0,
@@ -56,8 +55,8 @@ def results(tmp_path):
 
 
 def test_the_study_has_a_table_a_part(results):
-    compare, _, claims = parts(tables.thinned(results))
-    life, tune = parts(thinned_tables.studies(results))
+    compare, _, claims = parts(thinned.table(results))
+    life, tune = parts(thinned_studies.table(results))
     assert "| no dropout | 0.05 | 3 | 1.60 ± 0.10 | 0.20 ± 0.10 | 1.40 ± 0.00 |" in compare
     assert "| 10 (6000) | 1.00 | 2 |" in compare and "9.00" not in compare
     names = [line.split("|")[1].strip() for line in life.splitlines()[2:]]
@@ -75,7 +74,7 @@ def parts(text):
 
 
 def test_when_a_method_catches_up_is_told_in_units_of_the_others_time(results):
-    text = thinned_tables.methods(results)
+    text = thinned.table(results)
     assert (
         "no dropout: last test error 0.40 ± 0.14 points above element-wise dropout's, "
         "which its test curve does not reach in 1.00 of the time"
@@ -90,23 +89,21 @@ def test_when_a_method_catches_up_is_told_in_units_of_the_others_time(results):
 
 def test_without_the_benchmark_no_time_is_told(results):
     (results / "benchmark" / "thin.json").unlink()
-    text = thinned_tables.methods(results)
+    text = thinned.table(results)
     assert "time (epoch" not in text and "| – | 2 |" in text
-    assert thinned_figure.sources(results) == []
+    assert drawing.sources(thinned, results) == []
 
 
 def test_the_figure_carries_the_digest_of_records_and_times(results):
     path = results / "figures" / "thinned.png"
-    files = thinned_figure.sources(results)
+    files = drawing.sources(thinned, results)
     assert [f.name for f in files].count("thin.json") == 1 and len(files) == 4
-    thinned_figure.draw(results, path)
+    drawing.save(thinned, results, path)
     with Image.open(path) as image:
         assert image.info[SOURCE] == digest(files)
 
 
-def test_make_figures_draws_it(results, monkeypatch):
-    monkeypatch.setattr("sys.dont_write_bytecode", True)
-    make_figures = script("make_figures")
-    assert make_figures.main(["--results", str(results), "--check"]) == 1
-    assert make_figures.main(["--results", str(results)]) == 0
-    assert make_figures.main(["--results", str(results), "--check"]) == 0
+def test_make_figures_draws_it(results):
+    assert drawing.main(["--results", str(results), "--check"]) == 1
+    assert drawing.main(["--results", str(results)]) == 0
+    assert drawing.main(["--results", str(results), "--check"]) == 0

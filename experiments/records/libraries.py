@@ -1,0 +1,17 @@
+"""The names of the libraries and floors that the benchmark's rows hold."""
+
+FLOOR = "x * c"
+NO_DROPOUT = "no dropout"
+COPY = "copy"
+OURS = "dropout_jax"
+OURS_KEY = "dropout_jax residual=key"
+OURS_KERNEL = "dropout_jax.kernel"
+ATTENTION_TOO = "dropout_jax, attention too"
+FLAX_NNX = "flax.nnx"
+DROPOUT, NORMAL = "dropout", "x * normal"  # the floors of the family
+FLOORS = (FLOOR, NO_DROPOUT)
+
+
+def thinned(steps: int, block: int) -> str:
+    """Thinned training with so many updates a life and blocks of so many units."""
+    return f"thin {steps}/{block}"
