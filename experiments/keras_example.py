@@ -183,7 +183,7 @@ def report(r: record.Record) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     config = cli.cli(Config, __doc__, argv)
     with cli.user_errors():
-        r = record.find("keras_example", config, config.out) if config.resume else None
+        r = None if config.fresh else record.find("keras_example", config, config.out)
         if r is None:
             start = time.perf_counter()
             digest = data.load_mnist(config.data_dir).sha256

@@ -196,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with cli.user_errors():
         if config.file:
             config = dataclasses.replace(config, data="own")
-        found = record.find("rate_advice", config, config.out) if config.resume else None
+        found = None if config.fresh else record.find("rate_advice", config, config.out)
         digest = cases(config)[2]
         if found is None or digest not in found.provenance["data_sha256"].values():
             start = time.perf_counter()

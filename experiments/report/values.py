@@ -26,6 +26,7 @@ from pathlib import Path
 
 from experiments.records import literature, record, stats, trials
 from experiments.records.record import Record
+from experiments.report.mlp_settings import DEFAULTS
 
 PICKED = {
     "lowest": min,
@@ -94,7 +95,7 @@ def found(results: Path, run: str) -> Record:
     experiment, _, name = run.partition("/")
     row, _, updates = name.partition("@")
     same = {
-        trials.fixed(r.config): r
+        trials.group(r.config, DEFAULTS): r
         for r in record.newest(record.read_all(experiment, results))
         if r.config.get("row") == row and not r.config.get("validation")
         if not updates or r.config.get("updates") == int(updates)
