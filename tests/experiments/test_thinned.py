@@ -18,7 +18,7 @@ def test_a_study_varies_what_it_says():
     assert varied("block", study="block") == [1, 16, 64]
     assert set(varied("validation")) == {0}
     assert set(varied("validation", study="tune")) == {10_000}  # never the test set
-    assert varied("epochs", study="headline", epochs=400) == [400]
+    assert varied("epochs", study="headline", runs=thinned.Config(epochs=400)) == [400]
     rates = (0.1, 0.2)
     assert varied("learning_rate", study="tune", methods=("thin",), learning_rates=rates) == [
         *rates

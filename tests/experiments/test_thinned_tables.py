@@ -70,7 +70,7 @@ def test_the_study_has_a_table_a_part(results):
 
 
 def parts(text):
-    return [part for part in text.split("\n\n") if ":" != part[-1] and "details>" not in part]
+    return [part for part in text.split("\n\n") if ":" != part[-1] and "details" not in part]
 
 
 def test_when_a_method_catches_up_is_told_in_units_of_the_others_time(results):
