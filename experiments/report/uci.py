@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.records import record, stats
-from experiments.records.markdown import NOT_RUN, link, markdown
 from experiments.records.record import Record
 from experiments.records.uci_published import PUBLISHED_2016, PUBLISHED_2018, Spread
+from experiments.report.markdown import NOT_RUN, link, markdown
 
 COLUMNS = {  # what a column is called: the method that was trained, and its metrics
     "one pass": ("dropout", "single_rmse", None),
@@ -22,7 +22,7 @@ METRICS = {"rmse": "RMSE", "ll": "log-likelihood"}
 PUBLISHED = (PUBLISHED_2016, PUBLISHED_2018)
 
 
-def beside_published(results: Path) -> str:
+def table(results: Path) -> str:
     """MC dropout of ours beside that of the authors, a row a set."""
     records = runs(results, "dropout")
     if not records:
@@ -105,6 +105,3 @@ def away(ours: Spread, published: Spread | None) -> str:
 
 def minutes(r: Record) -> str:
     return f"{r.provenance['wall_seconds'] / 60:.0f}"
-
-
-TABLES = {"uci": beside_published, "uci_columns": columns}
