@@ -34,6 +34,7 @@ from .noise.concrete import concrete_kl as concrete_kl
 from .noise.connect import drop_connect as drop_connect
 from .noise.connect import drop_connect_dense as drop_connect_dense
 from .noise.connect import drop_connect_moments as drop_connect_moments
+from .noise.dot_product_attention import dot_product_attention as dot_product_attention
 from .noise.dropout import dropout as dropout
 from .noise.dropout import dropout_unscaled as dropout_unscaled
 from .noise.gaussian import gaussian_dropout as gaussian_dropout

@@ -80,7 +80,7 @@ def fold_static(word, rate: np.float32) -> Array:
     return acc
 
 
-def _fold_traced(word, rate: Array) -> Array:
+def fold_traced(word, rate: Array) -> Array:
     """The same fold, bit for bit, with the rates as data: shape (*lead, words, lanes), or 1s there.
 
     A rate costs its bits, MAX_DEPTH or more operations: it should be that of as many decisions.
@@ -175,7 +175,7 @@ def keep_words(key: Key, rate: Rate, shape: tuple[int, ...]) -> Array:
             lambda: ~fold_static(word_source(key, words), rate), words, jax.random.key_data(key)
         )
     rate = _rate_of_lanes(jnp.asarray(rate, jnp.float32), shape)
-    draw = _fold_traced if _is_shared(rate, words) else _compare_lanes
+    draw = fold_traced if _is_shared(rate, words) else _compare_lanes
     return materialised(
         lambda: ~jnp.broadcast_to(draw(word_source(key, words), rate), words),
         words,

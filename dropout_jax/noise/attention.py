@@ -1,10 +1,13 @@
 """Dropout of attention weights: which heads and examples share a mask."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from dropout_jax._checks import check_floating, check_order
 from dropout_jax.noise.dropout import dropout
 from dropout_jax.typing import Array, Key, Rate
+
+Per = Literal["head", "example", "batch"]
 
 
 def attention_dropout(
@@ -12,13 +15,14 @@ def attention_dropout(
     weights: Array,
     rate: Rate,
     *,
-    per: Literal["head", "example", "batch"] = "head",
+    per: Per = "head",
 ) -> Array:
     r"""Drop attention weights after the softmax, and scale the others up: mean one.
 
     $$A' = M \odot A / (1 - \text{rate}), \qquad M_{qk} \sim \text{Bernoulli}(1 - \text{rate}),$$
     with a mask for each head of each example, or a shared one. A query's weights then sum to 1 on
-    average only. A shared mask costs fewer random bits, and makes the noise of the heads, or of the
+    average only. The weights are held in memory; `dot_product_attention` draws the same mask without
+    holding them. A shared mask costs fewer random bits, and makes the noise of the heads, or of the
     examples, dependent.
 
     Args:
@@ -58,8 +62,11 @@ def attention_dropout(
             f"weights has shape {weights.shape}; write (..., heads, queries, keys): weights[None] "
             "for one head."
         )
+    return dropout(key, weights, rate, broadcast_dims=sharing_dims(per, weights.ndim))
+
+
+def sharing_dims(per: Per, ndim: int) -> Sequence[int]:
+    """The axes of weights (..., heads, queries, keys) that share one draw."""
     if per not in ("head", "example", "batch"):
         raise ValueError(f"per is {per!r}; write 'head', 'example' or 'batch'.")
-    lead = weights.ndim - 2
-    dims = {"head": (), "example": (lead - 1,), "batch": range(lead)}[per]
-    return dropout(key, weights, rate, broadcast_dims=dims)
+    return {"head": (), "example": (ndim - 3,), "batch": range(ndim - 2)}[per]

@@ -99,6 +99,13 @@ BATCHED = ((33,), (0, 5), (2, 5, 7))
 HEADS = ((1, 3, 0), (0, 5, 3), (2, 5, 7))
 
 
+def attend_to_itself(key, x, rate):
+    """Values (..., length, heads), each attended to by its own query alone, two at a time."""
+    one = jnp.zeros((*x.shape, 1), x.dtype)
+    mask = jnp.eye(x.shape[-2], dtype=bool)
+    return dj.dot_product_attention(key, one, one, x[..., None], rate, mask=mask, block=2)[..., 0]
+
+
 def log_odds(rate):
     """log(rate / (1 - rate)): the parameter of the laws that are learned."""
     rate = jnp.asarray(check_rate(rate), jnp.float32)
@@ -212,6 +219,12 @@ ENTRIES = [
         ("attention_dropout",),
         odd_shapes=HEADS,
         rate_shape=(),
+    ),
+    Entry(
+        "dot_product_attention",
+        attend_to_itself,
+        odd_shapes=((1, 0, 3), *HEADS[1:]),
+        rate_shape=None,
     ),
     Entry(
         "standout",

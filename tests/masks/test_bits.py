@@ -86,7 +86,7 @@ def fold_static(words, rate):
 
 @jax.jit
 def fold_traced(words, rate):
-    return bits._fold_traced(lambda position: words[position], jnp.float32(rate).reshape(1, 1))
+    return bits.fold_traced(lambda position: words[position], jnp.float32(rate).reshape(1, 1))
 
 
 @jax.jit
@@ -98,7 +98,7 @@ def compare_array(words, rate):
 @jax.jit
 def fold_array(words, rate):
     rate = jnp.full((1, bits.LANES), rate, jnp.float32)
-    return bits._fold_traced(lambda position: words[position], rate)
+    return bits.fold_traced(lambda position: words[position], rate)
 
 
 def law(rate, fold):
