@@ -73,7 +73,7 @@ def _first_word(shape: tuple[int, ...], start: Array, rows: int) -> tuple[Array,
     per_lead = layout.words[-1]
     if math.prod(layout.words) > 2**32:
         raise ValueError(
-            f"a mask of shape {shape} has over 2^32 words; draw it in parts: a key for each example."
+            f"a mask of shape {shape} has over 2^32 words; draw it in parts, an example at a time."
         )
     here = (*lead, rows, 1)
 

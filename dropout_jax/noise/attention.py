@@ -21,9 +21,9 @@ def attention_dropout(
 
     $$A' = M \odot A / (1 - \text{rate}), \qquad M_{qk} \sim \text{Bernoulli}(1 - \text{rate}),$$
     with a mask for each head of each example, or a shared one. A query's weights then sum to 1 on
-    average only. The weights are held in memory; `dot_product_attention` draws the same mask without
-    holding them. A shared mask costs fewer random bits, and makes the noise of the heads, or of the
-    examples, dependent.
+    average only. A shared mask costs fewer random bits, and makes the noise of the heads, or of the
+    examples, dependent. The weights are held in memory, all queries x keys of them:
+    `dot_product_attention` draws the same mask without.
 
     Args:
       key: a typed key.

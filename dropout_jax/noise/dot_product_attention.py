@@ -152,7 +152,9 @@ def _check_inputs(query: Array, keys: Array, values: Array) -> tuple[Array, Arra
     if query.ndim < 3 or not query.ndim == keys.ndim == values.ndim:
         raise ValueError(f"write query, keys and values as (..., length, heads, depth): {shapes}.")
     if not query.shape[:-3] == keys.shape[:-3] == values.shape[:-3]:
-        raise ValueError(f"batch dims must match, the axes before (length, heads, depth): {shapes}.")
+        raise ValueError(
+            f"batch dims must match, the axes before (length, heads, depth): {shapes}."
+        )
     if keys.shape[-3] != values.shape[-3]:
         raise ValueError(f"k, v lengths must match: {shapes}, as (..., length, heads, depth).")
     if query.shape[-1] != keys.shape[-1]:

@@ -11,6 +11,7 @@ from dropout_jax.masks.rows import mask_rows
 RATES = (0.1, 0.5, 0, 1, jnp.float32(0.1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generator", ["threefry2x32", "rbg"])
 @pytest.mark.parametrize(
     "shape",
@@ -26,7 +27,11 @@ def test_rows_of_a_mask(shape, generator):
     key = jax.random.key(3, impl=generator)
     height, width = shape[-2:]
     whole = [np.asarray(dj.bernoulli_mask(key, rate, shape)) for rate in RATES]
-    for start, rows, columns in ((0, 3, width), (1, height - 1, width), (height - 2, 2, width // 2)):
+    for start, rows, columns in (
+        (0, 3, width),
+        (1, height - 1, width),
+        (height - 2, 2, width // 2),
+    ):
 
         @jax.jit
         def found(start, rows=rows, columns=columns):
@@ -52,9 +57,9 @@ def test_rows_far_down_begin_at_the_right_word():
 def _words(key, first, count):
     """The words of a mask of rate 0.5 at these indices: one row of a mask of whole words."""
     rows_of = mask_rows(key, 0.5, (2**27, 32))
-    return np.packbits(
-        np.asarray(rows_of(first, count, 32)), axis=-1, bitorder="little"
-    ).view(np.uint32)
+    return np.packbits(np.asarray(rows_of(first, count, 32)), axis=-1, bitorder="little").view(
+        np.uint32
+    )
 
 
 def test_a_mask_of_too_many_words_is_refused():
