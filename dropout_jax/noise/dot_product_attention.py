@@ -83,7 +83,7 @@ def dot_product_attention(
     Srivastava et al. 2014, section 4; blocks of queries: Rabe and Staats 2021, "Self-attention Does
     Not Need O(n^2) Memory".
     """
-    query, keys, values = _check_inputs(query, keys, values)
+    query, keys, values = check_inputs(query, keys, values)
     shape = (*query.shape[:-3], query.shape[-2], query.shape[-3], keys.shape[-3])
     bias = _check_logits_like("bias", bias, shape)
     mask = _check_logits_like("mask", mask, shape)
@@ -143,13 +143,15 @@ def _keep_all(weights, start):
 _attention = jax.jit(_attention, static_argnums=(8, 9, 10, 11, 12))
 
 
-def _check_inputs(query: Array, keys: Array, values: Array) -> tuple[Array, Array, Array]:
+def check_inputs(query: Array, keys: Array, values: Array) -> tuple[Array, Array, Array]:
     """The three as arrays of one dtype, or an error that names what does not match."""
     given = {"query": query, "keys": keys, "values": values}
     arrays = {name: check_floating(x, name) for name, x in given.items()}
     query, keys, values = arrays.values()
     shapes = ", ".join(f"{name} {x.shape}" for name, x in arrays.items())
-    if query.ndim < 3 or not query.ndim == keys.ndim == values.ndim:
+    if not query.ndim == keys.ndim == values.ndim:
+        raise ValueError(f"q, k, v must have the same rank: {shapes}.")
+    if query.ndim < 3:
         raise ValueError(f"write query, keys and values as (..., length, heads, depth): {shapes}.")
     if not query.shape[:-3] == keys.shape[:-3] == values.shape[:-3]:
         raise ValueError(

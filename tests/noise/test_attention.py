@@ -1,6 +1,10 @@
 """Dropout of attention weights: who shares a mask, and attention as Flax computes it."""
 
+import inspect
+
+import flax.linen as nn
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -62,7 +66,7 @@ def test_errors_of_attention_dropout():
         attention_dropout(KEY, jnp.ones((4, 8, 16), int), 0.5)
 
 
-# The attention function
+# The attention function, beside Flax's
 
 
 def normal(seed, *shape):
@@ -73,14 +77,19 @@ def qkv(heads=4, groups=4):
     return normal(1, 2, 5, heads, 8), normal(2, 2, 7, groups, 8), normal(3, 2, 7, groups, 8)
 
 
-BIAS = normal(5, 2, 4, 5, 7)
-MASK = normal(6, 2, 4, 5, 7) > -1
+BIAS = np.random.default_rng(0).standard_normal((2, 4, 5, 7)).astype(np.float32)
+MASK = np.random.default_rng(1).random((2, 4, 5, 7)) < 0.8
+MASK[..., 0] = True
 
 
 def attention_by_hand(query, key, value, bias, mask, drop):
     logits = jnp.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(query.shape[-1]) + bias
     weights = jax.nn.softmax(jnp.where(mask, logits, -jnp.inf))
     return jnp.einsum("bhqk,bkhd->bqhd", drop(weights), value)
+
+
+def close(a, b):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("shared", "per"), [(True, "batch"), (False, "head")])
@@ -93,7 +102,7 @@ def test_attention_is_that_of_the_dropped_weights(shared, per, groups):
     expected = attention_by_hand(
         query, key, value, BIAS, MASK, lambda w: attention_dropout(KEY, w, 0.3, per=per)
     )
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+    close(actual, expected)
 
 
 @pytest.mark.parametrize("options", [{"deterministic": True, "dropout_rate": 0.5}, {}], ids=str)
@@ -101,24 +110,51 @@ def test_attention_is_that_of_the_dropped_weights(shared, per, groups):
 def test_attention_without_dropout_is_that_of_flax(options, groups):
     query, key, value = qkv(groups=groups)
     actual = dot_product_attention(query, key, value, BIAS, MASK, **options)
-    expected = nnx.dot_product_attention(query, key, value, BIAS, MASK)
-    np.testing.assert_array_equal(actual, expected)
+    close(actual, nnx.dot_product_attention(query, key, value, BIAS, MASK))
 
 
-def test_a_deterministic_call_leaves_the_weights_to_jax(monkeypatch):
-    """Flax's function computes them itself whenever the rate is not 0."""
-    calls = []
-    fused = jax.nn.dot_product_attention
+# Flax takes these in training, where it computes the weights itself. Its evaluation at rate 0 goes
+# another way, which refuses some; ours is one way for both.
+FORMS = {
+    "a mask that shares one of two batch axes": {"mask": np.ones((2, 1, 1, 5, 7), bool)},
+    "a bias that shares one of two batch axes": {"bias": np.ones((1, 3, 4, 5, 7), np.float32)},
+    "a mask of keys": {"mask": np.arange(7) < 4},
+    "a mask of numbers": {"mask": (np.arange(7) < 4).astype(np.float32)},
+    "values of another depth": {"value": 3},
+    "a head and a query for all": {"bias": np.ones((2, 3, 1, 1, 7), np.float32)},
+}
 
-    def count(*args, **kwargs):
-        calls.append(None)
-        return fused(*args, **kwargs)
 
-    monkeypatch.setattr(jax.nn, "dot_product_attention", count)
-    query = normal(1, 2, 5, 4, 8)
-    for function, expected in ((nnx.dot_product_attention, 0), (dot_product_attention, 1)):
-        function(query, query, query, dropout_rate=0.5, deterministic=True)
-        assert len(calls) == expected
+@pytest.mark.parametrize("deterministic", [False, True], ids=["training", "evaluation"])
+@pytest.mark.parametrize("form", FORMS)
+def test_shapes_that_flax_takes_in_training(form, deterministic):
+    options = dict(FORMS[form])
+    query, key = normal(1, 2, 3, 5, 4, 8), normal(2, 2, 3, 7, 4, 8)
+    value = normal(3, 2, 3, 7, 4, options.pop("value", 8))
+    rate = {"dropout_rate": 1e-30, "dropout_rng": KEY, "deterministic": deterministic}
+    with jax.numpy_rank_promotion("allow"):
+        # A rate that drops nothing, and is not 0.
+        expected = nnx.dot_product_attention(query, key, value, **options, **rate)
+    close(dot_product_attention(query, key, value, **options, **rate), expected)
+
+
+@pytest.mark.parametrize("deterministic", [False, True], ids=["training", "evaluation"])
+@pytest.mark.parametrize(
+    ("shapes", "match"),
+    [
+        ([(2, 5, 4, 8), (2, 7, 4, 8), (2, 6, 4, 8)], "lengths must match"),
+        ([(2, 5, 4, 8), (2, 7, 4, 8), (2, 1, 4, 8)], "lengths must match"),
+        ([(2, 5, 4, 8), (2, 7, 4, 8), (1, 7, 4, 8)], "batch dims must match"),
+        ([(2, 5, 4, 8), (2, 7, 4, 8), (7, 4, 8)], "must have the same rank"),
+        ([(2, 5, 4, 8), (2, 7, 4, 6), (2, 7, 4, 8)], "depths must match"),
+        ([(2, 5, 4, 8), (2, 7, 3, 8), (2, 7, 3, 8)], "3 heads, which do not divide"),
+    ],
+)
+def test_shapes_that_do_not_match_in_either_mode(shapes, match, deterministic):
+    arrays = [jnp.ones(shape) for shape in shapes]
+    options = {"dropout_rng": KEY, "dropout_rate": 0.5, "deterministic": deterministic}
+    with pytest.raises(ValueError, match=match):
+        dot_product_attention(*arrays, **options)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
@@ -169,12 +205,39 @@ def test_keys_typed_and_legacy_and_errors():
         for rng in (KEY, jax.random.key_data(KEY))
     )
     np.testing.assert_array_equal(typed, legacy)
-    with pytest.raises(TypeError, match="no key was given"):
-        dot_product_attention(query, key, value, dropout_rate=0.5)
+    for rng, match in (
+        (None, "no key was given"),
+        (0, r"dropout_rng is 0; write dropout_rng=jax\.random\.key\(0\)"),
+        (nnx.Rngs(0), r"write dropout_rng=rngs\.dropout\(\)"),
+        (nnx.Rngs(0).dropout, r"write dropout_rng=stream\(\)"),
+    ):
+        with pytest.raises(TypeError, match=match):
+            dot_product_attention(query, key, value, dropout_rng=rng, dropout_rate=0.5)
     with pytest.raises(ValueError, match="between 0 and 1"):
         dot_product_attention(query, key, value, dropout_rng=KEY, dropout_rate=2)
-    with pytest.raises(ValueError, match="3 heads, which do not divide the query's 4"):
-        dot_product_attention(query, key, normal(3, 2, 7, 3, 8), dropout_rng=KEY, dropout_rate=0.5)
+
+
+def products(jaxpr):
+    """The precision of every product in a program, loops and calls included."""
+    found = []
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            found.append(equation.params["precision"])
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            found += products(inner)
+    return found
+
+
+@pytest.mark.parametrize("deterministic", [False, True], ids=["training", "evaluation"])
+@pytest.mark.parametrize("length", [5, 300])
+def test_both_products_have_the_precision_that_is_asked_for(length, deterministic):
+    x = jax.ShapeDtypeStruct((2, length, 4, 8), jnp.float32)
+    options = {"dropout_rng": KEY, "dropout_rate": 0.5, "deterministic": deterministic}
+    program = jax.make_jaxpr(
+        lambda x: dot_product_attention(x, x, x, precision="highest", **options)
+    )(x)
+    found = products(program.jaxpr)
+    assert len(found) == 2 and set(found) == {(jax.lax.Precision.HIGHEST,) * 2}
 
 
 # In flax.nnx.MultiHeadAttention
@@ -212,3 +275,57 @@ def test_multi_head_attention_switches_and_sows_as_with_flax():
         _, intermediates = sow(x, mask=mask, sow_weights=True)
         sown.append(intermediates["attention_weights"][0])
     np.testing.assert_array_equal(*sown)  # before dropout
+
+
+# In flax.linen.MultiHeadDotProductAttention
+
+
+def linen_attention(**options):
+    return nn.MultiHeadDotProductAttention(
+        4, dropout_rate=0.5, attention_fn=dot_product_attention, **options
+    )
+
+
+def test_linen_passes_on_all_that_it_has():
+    """Linen leaves out, silently, what an attention function's signature does not name."""
+    given = set(inspect.signature(nn.dot_product_attention).parameters)
+    assert given <= set(inspect.signature(dot_product_attention).parameters)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_linen_sows_the_weights_as_with_flax(deterministic):
+    x, variables = normal(1, 2, 5, 16), None
+    options = {"deterministic": deterministic, "sow_weights": True}
+    sown, outputs = [], []
+    for layer in (linen_attention(), nn.MultiHeadDotProductAttention(4, dropout_rate=0.5)):
+        variables = variables or layer.init(KEY, x, deterministic=True)
+        y, state = layer.apply(
+            variables, x, rngs={"dropout": KEY}, mutable=["intermediates"], **options
+        )
+        sown.append(state["intermediates"]["attention_weights"][0])
+        outputs.append(y)
+    np.testing.assert_array_equal(*sown)  # before dropout
+    assert not deterministic or (outputs[0] == outputs[1]).all()
+
+
+def test_linen_products_have_the_precision_and_the_einsums_that_are_given():
+    x, calls = normal(1, 2, 5, 16), []
+
+    def einsum(*args):
+        calls.append(args[0])
+        return jnp.einsum(*args)
+
+    layer = linen_attention(
+        qk_attn_weights_einsum_cls=lambda: einsum,
+        attn_weights_value_einsum_cls=lambda: einsum,
+    )
+    variables = layer.init(KEY, x, deterministic=True)
+    calls.clear()
+    layer.apply(variables, x, deterministic=False, rngs={"dropout": KEY})
+    assert calls == ["...qhd,...khd->...hqk", "...hqk,...khd->...qhd"]
+    layer = linen_attention(precision="highest")
+    program = jax.make_jaxpr(
+        lambda x: layer.apply(variables, x, deterministic=False, rngs={"dropout": KEY})
+    )(x)
+    found = products(program.jaxpr)
+    assert len(found) == 6 and set(found) == {(jax.lax.Precision.HIGHEST,) * 2}
