@@ -16,6 +16,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from dropout_jax._version import __version__
 from dropout_jax.layers.scheduled import ScheduleNumber
 from dropout_jax.train.loop import Data, State
 from dropout_jax.train.processes import whole
@@ -56,14 +57,16 @@ def weights_of(state: State) -> list[int]:
     return [_crc(leaf) for leaf in jax.tree.leaves(state.params)]
 
 
-def platform() -> dict[str, Any]:
+def platform(state: State, data: Data) -> dict[str, Any]:
     """What may change a run's last bits, though it is the same run."""
+    leaves = [leaf for leaf in jax.tree.leaves((state, data)) if isinstance(leaf, jax.Array)]
     return {
+        "dropout_jax": __version__,
         "jax": jax.__version__,
         "flax": flax.__version__,
         "optax": optax.__version__,
         "backend": jax.default_backend(),
-        "devices": jax.device_count(),
+        "devices": max((len(leaf.sharding.device_set) for leaf in leaves), default=1),
     }
 
 

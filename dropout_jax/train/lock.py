@@ -1,5 +1,7 @@
 """A file lock that is gone when the process that holds it is, however that one ends."""
 
+import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -22,7 +24,7 @@ class FileLock:
 
     def __init__(self, path: Path):
         self._path = path
-        self._file = None
+        self._file, self._process = None, os.getpid()
 
     def acquire(self, seconds: float = 0.0) -> bool:
         """Take the lock, and wait for it up to so many seconds; True where that succeeds."""
@@ -41,6 +43,10 @@ class FileLock:
     def release(self) -> None:
         """Give the lock back; nothing happens without one."""
         if self._file is not None:
+            # For children that were forked too, which have the same open file; not by them.
+            if fcntl is not None and self._process == os.getpid():
+                with contextlib.suppress(OSError):
+                    fcntl.flock(self._file, fcntl.LOCK_UN)
             self._file.close()
             self._file = None
 

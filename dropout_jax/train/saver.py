@@ -61,6 +61,7 @@ class Saver:
         self._time, self._next = time.monotonic(), 0.0
         if folder is not None:
             self._identity = identity_of(epoch, state, data)
+            self._platform = platform(state, data)
             self._folder = checkpoint.open_folder(folder)
 
     def __enter__(self):
@@ -146,7 +147,7 @@ class Saver:
             return
         start, last = time.monotonic(), self._last
         self._rows += map(json.dumps, last.rows[len(self._rows) :])  # each is written once
-        about = {"identity": self._identity, "platform": platform(), "epoch": last.epoch}
+        about = {"identity": self._identity, "platform": self._platform, "epoch": last.epoch}
         about |= {"seconds": last.seconds, "rows": self._rows}
         checkpoint.save(self._folder, last.epoch, last.state, about)
         self._saved, self._time = last.epoch, time.monotonic()
@@ -154,7 +155,7 @@ class Saver:
 
     def _check(self, about: dict[str, Any], state: State, restored: State) -> str:
         """What else is to be said, or an error where the checkpoint is of another run."""
-        there, here = about["platform"], platform()
+        there, here = about["platform"], self._platform
         changes = [f"{name} {there[name]} then and {here[name]} now"
                    for name in here if there.get(name) != here[name]]  # fmt: skip
         # The program's text is another with each of these.

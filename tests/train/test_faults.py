@@ -5,6 +5,7 @@ the last that is complete, or a word less than the name of the file that is dama
 before, or a file of the user's, that is harmed; a folder that cannot be saved to afterwards.
 """
 
+import contextlib
 import errno
 import functools
 import io
@@ -15,6 +16,7 @@ import sys
 import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,6 +269,32 @@ def test_a_full_disk_at_any_call_leaves_the_one_before(n, saved, calls, tmp_path
     check_takes_a_save(folder)
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB."""
+    mounted = tmp_path / "disk"
+    mounted.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mounted)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("this user may not mount a small file system")
+    yield mounted
+    subprocess.run(["umount", str(mounted)], check=True)
+
+
+def test_a_disk_that_is_really_full_leaves_the_one_before(small_disk):
+    save(small_disk, 1, 2)
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    with pytest.raises(checkpoint.CheckpointError, match="cannot write .*No space left on device"):
+        save(small_disk, 3)
+    assert restore(small_disk) == 2
+    filler.unlink()
+    save(small_disk, 3)
+    assert restore(small_disk) == 3
+
+
 # --- several at once
 
 
@@ -277,6 +305,15 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path):
             checkpoint.open_folder(tmp_path)
         checkpoint.save(first, 2, state_of(2), about_of(2))
     assert restore(tmp_path) == 2
+
+
+def test_a_lock_is_given_back_though_a_child_has_the_open_file(tmp_path):
+    with checkpoint.open_folder(tmp_path) as first:
+        inherited = os.dup(first._lock._file.fileno())
+    try:
+        checkpoint.open_folder(tmp_path).close()
+    finally:
+        os.close(inherited)
 
 
 def test_models_that_are_saved_and_loaded_at_once_are_always_whole(tmp_path):
@@ -299,3 +336,8 @@ def test_models_that_are_saved_and_loaded_at_once_are_always_whole(tmp_path):
     load()
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {".lock", "checkpoint-47.npz", "checkpoint-48.npz"}
+
+
+def test_the_guide_says_how_many_faults_are_put_in():
+    guide = (Path(__file__).parents[2] / "docs/guides/saving.md").read_text()
+    assert f"put {len(CASES) + 2 * len(CALLS)} faults" in guide

@@ -109,7 +109,7 @@ def spread(devices, axes):
 
 @pytest.mark.parametrize("axes", [AxisType.Explicit, AxisType.Auto], ids=["explicit", "auto"])
 @pytest.mark.parametrize("there, here", [(8, 1), (1, 8), (8, 2), (2, 8)])
-def test_a_run_goes_on_on_another_number_of_devices(there, here, axes, tmp_path):
+def test_a_run_goes_on_on_another_number_of_devices(there, here, axes, tmp_path, capsys):
     def data(devices):
         return spread(devices, axes) if devices > 1 else {}
 
@@ -117,6 +117,7 @@ def test_a_run_goes_on_on_another_number_of_devices(there, here, axes, tmp_path)
     model, straight = mlp(), mlp()
     history = fit(model, epochs=2, checkpoint_dir=tmp_path, **data(here))
     expected = fit(straight, epochs=2)
+    assert f"(devices {there} then and {here} now): from here" in capsys.readouterr().err
     # The order of sums is another: two epochs of four updates, each off by some roundings.
     np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-5)
     with pytest.raises(checkpoint.CheckpointError, match="another program"):
@@ -124,8 +125,8 @@ def test_a_run_goes_on_on_another_number_of_devices(there, here, axes, tmp_path)
 
 
 def elsewhere(monkeypatch, **changes):
-    here = fingerprint.platform() | changes
-    monkeypatch.setattr(saver, "platform", lambda: here)
+    platform = fingerprint.platform
+    monkeypatch.setattr(saver, "platform", lambda *run: platform(*run) | changes)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,8 @@ def test_a_run_of_another_platform_goes_on_and_says_so(change, tmp_path, monkeyp
     fit(mlp(), epochs=2, checkpoint_dir=tmp_path)
     line = capsys.readouterr().err
     for name, then in change.items():
-        assert f"{name} {then} then and {fingerprint.platform()[name]} now" in line
+        now = fingerprint.platform(*task())[name]
+        assert f"{name} {then} then and {now} now" in line
     assert line.count("\n") == 1 and "no longer bitwise the same" in line
     fit(mlp(), epochs=2, checkpoint_dir=tmp_path)
     assert "bitwise" not in capsys.readouterr().err  # once is enough
