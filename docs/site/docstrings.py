@@ -8,13 +8,13 @@ import re
 
 import griffe
 
-EQUATION = re.compile(r"[ \t]*\n([ \t]*)(\$\$.*?\$\$)[ \t]*\n?", re.DOTALL)
+EQUATION = re.compile(r"[ \t]*\n([ \t]*)(\$\$.*?\$\$)[ \t]*(?=\n|\Z)", re.DOTALL)
 EXAMPLE = re.compile(r"^([ \t]*)Example:", re.MULTILINE)
 
 
 def spaced(text: str) -> str:
     """The text of a docstring with its equations and examples set apart."""
-    text = EQUATION.sub(lambda m: f"\n\n{m[1]}{' '.join(m[2].split())}\n\n", text)
+    text = EQUATION.sub(lambda m: f"\n\n{m[1]}{' '.join(m[2].split())}\n", text)
     return EXAMPLE.sub(r"\1Examples:", text)
 
 
