@@ -41,8 +41,9 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
       ValueError: there is no set of that name.
       DataError: as `load_mnist`.
 
-    >>> load("digits").train_x.shape
-    (1437, 64)
+    Example:
+      >>> load("digits").train_x.shape
+      (1437, 64)
     """
     if name == "digits":
         return load_digits()
@@ -61,9 +62,10 @@ def load_digits() -> Dataset:
     Returns:
       `Dataset`: train_x (1437, 64) and test_x (360, 64) in [0, 1]; labels 0 to 9.
 
-    >>> digits = load_digits()
-    >>> digits.train_x.shape, digits.test_x.shape, float(digits.train_x.max())
-    ((1437, 64), (360, 64), 1.0)
+    Example:
+      >>> digits = load_digits()
+      >>> digits.train_x.shape, digits.test_x.shape, float(digits.train_x.max())
+      ((1437, 64), (360, 64), 1.0)
 
     Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits (UCI), test part.
     """
@@ -91,10 +93,11 @@ def load_mnist(data_dir: str | Path | None = None) -> Dataset:
     Raises:
       DataError: a file is missing, truncated, corrupted or swapped, or no mirror delivers it.
 
-    >>> load_mnist(data_dir="empty")
-    Traceback (most recent call last):
-    ...
-    dropout_jax.data.idx.DataError: empty/train-images-idx3-ubyte.gz is missing...
+    Example:
+      >>> load_mnist(data_dir="empty")
+      Traceback (most recent call last):
+      ...
+      dropout_jax.data.idx.DataError: empty/train-images-idx3-ubyte.gz is missing...
 
     Source: LeCun, Bottou, Bengio and Haffner 1998, Gradient-based learning applied to document
     recognition, section III.
@@ -108,10 +111,11 @@ def load_fashion_mnist(data_dir: str | Path | None = None) -> Dataset:
     Arguments, result and errors are those of `load_mnist`; the folder is called `fashion_mnist/`
     and the download is 31 MB.
 
-    >>> load_fashion_mnist(data_dir="empty")
-    Traceback (most recent call last):
-    ...
-    dropout_jax.data.idx.DataError: empty/train-images-idx3-ubyte.gz is missing...
+    Example:
+      >>> load_fashion_mnist(data_dir="empty")
+      Traceback (most recent call last):
+      ...
+      dropout_jax.data.idx.DataError: empty/train-images-idx3-ubyte.gz is missing...
 
     Source: Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747.
     """
@@ -135,9 +139,10 @@ def split_validation(dataset: Dataset, n: int) -> tuple[Dataset, tuple[np.ndarra
     Raises:
       ValueError: n is out of range.
 
-    >>> fitted, (valid_x, valid_y) = split_validation(load_digits(), 237)
-    >>> fitted.train_x.shape, valid_x.shape
-    ((1200, 64), (237, 64))
+    Example:
+      >>> fitted, (valid_x, valid_y) = split_validation(load_digits(), 237)
+      >>> fitted.train_x.shape, valid_x.shape
+      ((1200, 64), (237, 64))
 
     Source (the size): Srivastava et al. 2014, appendix B.1.
     """

@@ -25,10 +25,11 @@ def load_uci(folder: str | Path, split: int) -> Dataset:
     Raises:
       DataError: a file is missing or malformed, or the indices do not fit the rows.
 
-    >>> load_uci("empty", 0)
-    Traceback (most recent call last):
-    ...
-    dropout_jax.data.idx.DataError: empty/data.txt is missing...
+    Example:
+      >>> load_uci("empty", 0)
+      Traceback (most recent call last):
+      ...
+      dropout_jax.data.idx.DataError: empty/data.txt is missing...
 
     Source: Hernandez-Lobato and Adams 2015, section 5; Gal and Ghahramani 2016, section 5.2.
     """
