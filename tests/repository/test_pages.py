@@ -9,6 +9,7 @@ import importlib
 import os
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,11 @@ def test_pages_are_short():
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     assert broken_links(text(page), (ROOT / page).parent) == []
+
+
+def test_the_page_of_a_package_index_links_to_no_file():
+    page = tomllib.loads(text("pyproject.toml"))["project"]["readme"]
+    assert [link for link in LINK.findall(text(page)) if not link.startswith("https:")] == []
 
 
 def test_a_broken_link_is_found(tmp_path):
