@@ -21,6 +21,7 @@ from dropout_jax.train.metrics import (
     mean_in_chunks,
     measured,
 )
+from dropout_jax.train.processes import check_shared
 from dropout_jax.train.runner import History, run
 from dropout_jax.train.saver import Every
 from dropout_jax.train.state import start
@@ -51,7 +52,9 @@ def fit(
       model: any `nnx.Module` with `model(x)`; it is updated, all but its random streams, and left
         in evaluation mode.
       optimizer: an optax transformation, such as `optax.adam(1e-3)`.
-      x: inputs (examples, ...); where they are spread over devices, so is the work.
+      x: inputs (examples, ...); where they are spread over devices, so is the work. Of several
+        processes each gives the same array of all, which `jax.make_array_from_process_local_data`
+        makes; this holds for y and validation_data too.
       y: targets (examples, ...); integer labels (examples,) for the default loss.
       key: a typed key; with the model's parameters and the data it decides the whole run.
       epochs: passes over the data, counted from the start of the run.
@@ -80,7 +83,9 @@ def fit(
         a loss or a metric that takes no (model, x, y) or is no number; an optimizer that is no
         optax transformation; epochs or a batch_size that are no whole numbers.
       ValueError: lengths that differ, fewer examples than a batch, epochs below 1, labels that are
-        no classes of the model, a batch that does not divide among the devices.
+        no classes of the model, a batch that does not divide among the devices; data that one of
+        several processes has for itself.
+      RuntimeError: another process of `jax.distributed` has ended.
       NonFiniteLossError: the loss or the weights became NaN or infinite; the model keeps its last
         good epoch.
       CheckpointError: the checkpoint found is of another run (another key, data, program or
@@ -102,6 +107,8 @@ def fit(
     _check_counts(epochs, batch_size)
     if not hasattr(optimizer, "init"):
         raise TypeError(f"optimizer is {optimizer!r}; write one of optax's, as optax.adam(1e-3).")
+    check_shared("x", x)
+    check_shared("y", y)
     data = {"train": (jnp.asarray(x), jnp.asarray(y))}
     if validation_data is not None:
         if not isinstance(validation_data, Sequence) or len(validation_data) != 2:
@@ -109,6 +116,7 @@ def fit(
                 f"validation_data {_shown(validation_data)}; write (x, y), held out beforehand "
                 "with dj.data.split_validation, say, and weigh the examples in metrics of your own."
             )
+        check_shared("validation_data", validation_data)
         data["val"] = (jnp.asarray(validation_data[0]), jnp.asarray(validation_data[1]))
     check_data(data, batch_size)
     _check_metrics(metrics)
@@ -178,6 +186,8 @@ def evaluate(
       >>> sorted(dj.evaluate(model, jnp.ones((3, 4)), jnp.zeros(3, int)))
       ['error', 'loss']
     """
+    check_shared("x", x)
+    check_shared("y", y)
     x, y = jnp.asarray(x), jnp.asarray(y)
     check_data({"train": (x, y)}, 1)
     _check_metrics(metrics)

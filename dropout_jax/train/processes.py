@@ -1,7 +1,9 @@
-"""Agree among the processes of `jax.distributed`; with one process nothing is sent."""
+"""Several processes, by `jax.distributed`: what they agree on; with one process nothing is sent."""
 
+import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,3 +37,36 @@ def whole(array: Array) -> np.ndarray:
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         return np.asarray(multihost_utils.process_allgather(array, tiled=True))
     return np.asarray(array)
+
+
+def check_shared(name: str, arrays: Any) -> None:
+    """Raise for data that only this process has, of several: each would train a model of its own.
+
+    Raises:
+      ValueError: an array of `arrays` (a pytree) is not spread over the processes.
+    """
+    count = jax.process_count()
+    if count == 1:
+        return
+    for array in jax.tree.leaves(arrays):
+        if not isinstance(array, jax.Array) or array.is_fully_addressable:
+            raise ValueError(
+                f"{name} is of this process alone, and there are {count} processes, each of which "
+                "would go its own way. Make one array of the rows that each has: "
+                "jax.make_array_from_process_local_data(jax.NamedSharding(mesh, jax.P('data')), "
+                f"{name}), where mesh = jax.make_mesh((jax.device_count(),), ('data',))."
+            )
+
+
+@contextlib.contextmanager
+def losses_explained(where: Callable[[], str]) -> Iterator[None]:
+    """Where a process of several has ended, say so in the others; `where` says what is saved."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        raise RuntimeError(
+            f"process {jax.process_index()} of {jax.process_count()} lost another one, which has "
+            f"ended or cannot be reached: {where()}. Start all processes again. JAX says: {error}"
+        ) from error

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dropout_jax.train.loop import Data, Loop, State
+from dropout_jax.train.processes import losses_explained
 from dropout_jax.train.saver import Every, Saver
 from dropout_jax.typing import Array
 
@@ -76,7 +77,8 @@ def run(
       checkpoint_every: epochs between checkpoints, or a `datetime.timedelta`; by default after an
         evaluation, but so rarely that saving takes at most about a tenth of the time. The last
         complete epoch is saved in any case, also after Ctrl-C and other errors.
-      progress: show a bar with the loss, the errors and the time left.
+      progress: show a bar with the loss, the errors and the time left; of several processes the
+        first does.
       label: what the bar is called.
       in_turn: many runs take turns in their program, one whole epoch after another, in place of
         advancing together: faster on a CPU whose caches one network fills.
@@ -88,6 +90,7 @@ def run(
 
     Raises:
       NonFiniteLossError: the loss or the weights of every run became NaN or infinite.
+      RuntimeError: another process of `jax.distributed` has ended.
       CheckpointError: the checkpoint found is of another run or of more epochs; another process
         trains in that folder; it cannot be written, or the disk is full.
       KeyboardInterrupt: passed on; the last complete epoch is saved.
@@ -98,12 +101,13 @@ def run(
     watched = {name: data[name] for name in (data if evaluate is None else evaluate)}
     data = {"train": data["train"]}
     state = jax.tree.map(_not_weak, state)  # as it is after a step
+    shown = progress and jax.process_index() == 0
     saver = Saver(checkpoint_dir, checkpoint_every, many(loop.epoch), state, data)
     try:
-        with saver:
+        with saver, losses_explained(saver.where):
             state, rows, done, seconds = saver.resume(state, epochs)
             on_epoch(state)
-            bar = tqdm(total=epochs, initial=done, desc=label, unit="epoch", disable=not progress)
+            bar = tqdm(total=epochs, initial=done, desc=label, unit="epoch", disable=not shown)
             with bar:
                 for epoch in range(done + 1, epochs + 1):
                     start = time.perf_counter()

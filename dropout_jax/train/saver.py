@@ -71,7 +71,7 @@ class Saver:
         if self._folder is None:
             return
         try:
-            if error is not None:
+            if error is not None and jax.process_count() == 1:
                 left = [some.state for some in (self._before, self._last) if some]
                 _left[str(self._folder.path)] = [weights_of(state) for state in left]
             # Of several processes this one may be the only one that ends.

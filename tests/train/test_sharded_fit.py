@@ -5,6 +5,7 @@ that come back divided in another way.
 """
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -93,3 +94,30 @@ def test_a_layer_that_cannot_tell_how_its_outputs_are_divided():
     for call in (lambda: losses(model, x, y), lambda: dj.evaluate(model, x, y)):
         with pytest.raises(ValueError, match=r"Write out_sharding= where the layer is called"):
             call()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["automatic", "explicit"])
+def test_the_runs_of_a_sweep_are_divided_among_the_devices(kind):
+    """Eight runs, a seed and a rate each, on eight devices: nothing is sent."""
+    run = dj.train.make_train(
+        lambda rngs, hyper: dj.layers.MLP((8, 16, 2), rates=hyper["rate"], rngs=rngs),
+        lambda hyper: optax.adam(hyper["learning_rate"]), epochs=2, batch_size=16,
+    )  # fmt: skip
+    keys = jax.random.split(jax.random.key(0), 8)
+    hyper = {"rate": jnp.linspace(0, 0.7, 8), "learning_rate": jnp.full(8, 0.01)}
+    data = {"train": (X, Y), "test": (X[:32], Y[:32])}
+    sweep = jax.jit(jax.vmap(run, (0, 0, None)))
+    expected = sweep(keys, hyper, data).metrics
+
+    mesh = jax.make_mesh((8,), ("runs",), axis_types=(kind,))
+    with jax.set_mesh(mesh):
+        keys, hyper = jax.device_put((keys, hyper), P("runs"))
+        data = jax.device_put(data, P())
+        compiled = sweep.lower(keys, hyper, data).compile()
+        found = compiled(keys, hyper, data).metrics
+    assert not re.findall(r" (?:all-|collective-|reduce-scatter)", compiled.as_text())
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5)
+        assert len(found[name].sharding.device_set) == 8
+        assert found[name].addressable_shards[0].data.shape == (1, 2)
