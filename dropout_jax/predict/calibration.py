@@ -180,17 +180,17 @@ def _check_classifier(probabilities, labels, bins):
         )
     if not isinstance(probabilities, jax.core.Tracer):
         sums = np.asarray(probabilities, np.float64).sum(-1)
-        if not np.allclose(sums, 1, atol=1e-2) or bool((probabilities < 0).any()):
+        if not np.allclose(sums, 1, atol=1e-2) or (np.asarray(probabilities) < 0).any():
             worst = sums[np.argmax(np.abs(sums - 1))]
             raise ValueError(
                 f"a row of probabilities has the sum {worst:.4g}, or holds a negative number: "
                 "write jax.nn.softmax(logits) for logits."
             )
     if not isinstance(labels, jax.core.Tracer):
-        classes = probabilities.shape[1]
-        if labels.size and (int(labels.min()) < 0 or int(labels.max()) >= classes):
+        classes, values = probabilities.shape[1], np.asarray(labels)
+        if values.size and (values.min() < 0 or values.max() >= classes):
             raise ValueError(
-                f"labels run from {int(labels.min())} to {int(labels.max())}, and there are "
-                f"{classes} classes; write labels from 0 to {classes - 1}."
+                f"labels run from {values.min()} to {values.max()}, and there are {classes} "
+                f"classes; write labels from 0 to {classes - 1}."
             )
     return probabilities.astype(wide_dtype(probabilities)), labels

@@ -242,8 +242,8 @@ def check_targets(y: Array, name: str = "y") -> Array:
         y = y.astype(jnp.float32)
     if not jnp.issubdtype(y.dtype, jnp.floating):
         raise TypeError(f"{name} has dtype {y.dtype}; write real numbers.")
-    if not isinstance(y, jax.core.Tracer) and not bool(jnp.isfinite(y).all()):
-        bad = int((~jnp.isfinite(y)).sum())
+    # By NumPy, for inside of jit JAX would not answer, even for what is known there.
+    if not isinstance(y, jax.core.Tracer) and (bad := int((~np.isfinite(np.asarray(y))).sum())):
         raise ValueError(
             f"{name} holds {bad} values that are NaN or infinite; drop those examples, such as by "
             f"keep = jnp.isfinite({name})."

@@ -66,8 +66,16 @@ def test_the_true_distribution_covers_as_it_says():
 
 
 def test_under_jit():
-    found = jax.jit(predict.expected_calibration_error)(P, LABELS)
-    np.testing.assert_allclose(found, predict.expected_calibration_error(P, LABELS), rtol=1e-5)
+    """Also with labels that are known there, and so are checked."""
+    labels, expected = jnp.asarray(LABELS), predict.expected_calibration_error(P, LABELS)
+    found = jax.jit(predict.expected_calibration_error)(P, labels)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    found = jax.jit(lambda p: predict.expected_calibration_error(p, labels))(P)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    y = jnp.zeros(4)
+    np.testing.assert_allclose(
+        jax.jit(lambda mean: predict.coverage_curve(y, mean, 1.0, (0.5,)))(y), 1, rtol=1e-6
+    )
 
 
 BAD = {
