@@ -16,7 +16,7 @@ Expected: the figure in docs/results/calibration.md; four minutes of two cores.
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from scipy import ndimage
 import dropout_jax as dj
 from dropout_jax import layers, predict, train
 from dropout_jax.typing import Array
-from experiments.harness import cli, once
+from experiments.harness import cli
+from experiments.harness.launch import file_name, launch
 from experiments.records import record, stats
 
 METHODS = ("none", "dropout", "concrete")
@@ -70,8 +71,6 @@ class Study(cli.Common):
     """mnist or digits"""
     methods: tuple[str, ...] = METHODS
     """of none, dropout and concrete"""
-    resume: bool = field(default=True, metadata=record.NOT_RECORDED)
-    """skip a run whose record is there already"""
 
 
 class Net(nnx.Module):
@@ -226,13 +225,22 @@ def configs(study: Study) -> list[Config]:
     return images + curves
 
 
+def numbers(r: record.Record) -> str:
+    """The means and standard errors of a run, in one cell."""
+    return ", ".join(f"{name} {stats.plus_minus(v, 3)}" for name, v in r.final.items())
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     study = cli.cli(Study, __doc__, argv)
     with cli.user_errors():
-        for config in configs(study):
-            found = once.record_of("calibration", config, run)
-            cells = (f"{name} {stats.plus_minus(v, 3)}" for name, v in found.final.items())
-            print(f"{config.task}, {config.method}: {', '.join(cells)}", flush=True)
+        columns = {"upright images, or parts of the curve": numbers, "record": file_name}
+        launch(
+            "calibration",
+            configs(study),
+            run,
+            label=lambda config: f"{config.task}, {config.method}",
+            columns=columns,
+        )
 
 
 def _epochs(config: Config) -> int:
