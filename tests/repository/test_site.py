@@ -19,11 +19,16 @@ pytestmark = pytest.mark.slow
 LOADED = {("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("link", "href")}
 
 
+def site_script(name):
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode  # no .pyc beside a page
+    loaded = script(f"../docs/site/{name}")
+    sys.dont_write_bytecode = before
+    return loaded
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
-    build = script("../docs/site/build.py")
-    sys.dont_write_bytecode = before
+    build = site_script("build.py")
     folder = tmp_path_factory.mktemp("docs")
     assert build.build(folder) == 0
     return folder / "site"
@@ -103,3 +108,9 @@ def test_the_pages_are_those_of_the_repository(site):
     source = {p.relative_to(ROOT / "docs") for p in (ROOT / "docs").rglob("*.md")}
     for page in source:
         assert (site / "docs" / page.with_suffix(".html")).is_file(), page
+
+
+def test_equations_of_a_docstring_stand_alone_and_examples_are_code():
+    spaced = site_script("docstrings.py").spaced
+    text = "Line.\n\n$$a,\n  b.$$\n$$c$$\nMore.\n\nExample:\n  >>> 1\n  1"
+    assert spaced(text) == ("Line.\n\n\n$$a, b.$$\n\n\n$$c$$\n\nMore.\n\nExamples:\n  >>> 1\n  1")
