@@ -1,6 +1,7 @@
 """Run a record again and compare: does this commit still give these numbers?
 
 Command: python -m experiments.rerun experiments/results/mnist/<record>.json
+         with --file mine.csv for a record of your own data
 Takes what the record's own run took (its wall_seconds). Expected: every metric equal, bit for
 bit, on the device, the versions and, of a CPU, as many cores as the record's; elsewhere the last
 bits may differ, and training spreads them. Exit code 0: all equal. 1: some differ. 2: the record
@@ -8,6 +9,7 @@ cannot be run.
 """
 
 import dataclasses
+import hashlib
 import importlib
 import math
 import sys
@@ -30,6 +32,8 @@ _MISSING = object()
 class Config:
     file: Annotated[Path, tyro.conf.Positional]
     """the record to run again"""
+    data_file: Annotated[Path | None, tyro.conf.arg(name="file")] = None
+    """the file of your own that the record was made from, where it was (rate_advice --file)"""
     data_dir: Path | None = field(default=None, metadata=record.NOT_RECORDED)
     """folder that holds the data files; not given: where dropout_jax.data looks by itself"""
 
@@ -40,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         old = record.read(arguments.file)
         module = experiment_module(old.experiment)
         config = build_config(module.Config, old.config, arguments.data_dir)
+        if arguments.data_file:
+            config = with_file(config, arguments.data_file, old)
         new = record.plain(module.run(config)["final"])
     lines = {metric: compare(old.final.get(metric), new.get(metric)) for metric in old.final | new}
     for metric, difference in lines.items():
@@ -81,6 +87,16 @@ def build_config(config_type: type, recorded: dict[str, Any], data_dir: Path | N
         )
     config = config_type(**{name: _tuples(value) for name, value in known.items()})
     return config if data_dir is None else dataclasses.replace(config, data_dir=data_dir)
+
+
+def with_file(config: Any, file: Path, old: record.Record) -> Any:
+    """The config with a user's file; ValueError where it is not the file of the record."""
+    if not hasattr(config, "file"):
+        raise ValueError(f"a record of {old.experiment} is not of a file of your own: no --file")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    if digest not in (old.provenance["data_sha256"] or {}).values():
+        raise ValueError(f"{file} is not the file that the record was made from: it has changed")
+    return dataclasses.replace(config, file=file)
 
 
 def compare(old: list[float] | None, new: list[float] | None) -> str:

@@ -4,6 +4,7 @@ A bad flag, a bad value or a folder that cannot be written costs one line on std
 code 2. Run as `python -m experiments.<name>`; `--help` shows the docstring of each field.
 """
 
+import codecs
 import contextlib
 import io
 import re
@@ -86,6 +87,8 @@ def cli(
     Raises:
       SystemExit: code 2 for an unknown flag, a bad value, or an `out` that cannot be written.
     """
+    for stream in (sys.stdout, sys.stderr):
+        spell_out(stream)
     program = f"python -m {module or _module(config_type)}"
     stderr = io.StringIO()
     try:
@@ -106,6 +109,26 @@ def cli(
         check_writable(runs.out)
     provenance.code()  # as it is loaded, whatever is edited while the run goes on
     return config
+
+
+# For terminals that cannot show a sign.
+SPELLED_OUT = {"±": "+-", "×": "x", "–": "-", "²": "^2", "≤": "<=", "≥": ">=", "µ": "u"}
+
+
+def spell_out(stream: Any) -> None:
+    """Have a stream write "+-" for "±" where its encoding has no such sign."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="spelled_out")
+
+
+def _spelled_out(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    signs = error.object[error.start : error.end]
+    return "".join(SPELLED_OUT.get(sign, "?") for sign in signs), error.end
+
+
+codecs.register_error("spelled_out", _spelled_out)
 
 
 @contextlib.contextmanager

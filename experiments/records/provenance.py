@@ -63,12 +63,20 @@ def command(experiment: str, argv: list[str]) -> str | None:
 def code() -> dict[str, Any]:
     """The commit and the digest of the code as they were at the first call: call it before a run,
     for what Python has loaded does not follow an edit made meanwhile."""
-    commit = _git("rev-parse", "HEAD")
+    commit = _git("rev-parse", "HEAD") if _is_checkout() else None
     # Of the code alone: neither new records nor the log of a run make the next one dirty.
     source = ("dropout_jax", "experiments", ":!experiments/results")
     changes = _git("status", "--porcelain", "--", *source)
     dirty = None if commit is None or changes is None else bool(changes)
-    return {"commit": commit, "dirty": dirty, "source_sha256": source_sha256()}
+    found = {"commit": commit, "dirty": dirty, "source_sha256": source_sha256()}
+    return found if commit else {**found, "version": _version("dropout_jax")}
+
+
+def _is_checkout() -> bool:
+    """Whether git keeps this code: a copy in another repository has that repository's commits."""
+    top = _git("rev-parse", "--show-toplevel")
+    tracked = _git("ls-files", "--error-unmatch", "dropout_jax/__init__.py")
+    return top is not None and tracked is not None and Path(top).resolve() == ROOT.resolve()
 
 
 def source_sha256() -> str:

@@ -1,12 +1,11 @@
 """Advice on the rate: what it says of made-up errors, and of mistakes in a user's own data."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from helpers.paper_records import launched
 
-from experiments import rate_advice
+from experiments import rate_advice, rerun
+from experiments.records import record
 
 CLEAR = {0.0: [5.0, 5.2], 0.5: [3.0, 3.2], 0.8: [7.0, 7.2]}
 
@@ -32,53 +31,58 @@ def test_advice_warns_of_a_net_that_underfits_or_is_narrow():
     assert "does not overfit" in text and "units" not in text
 
 
-def test_own_data_are_checked(tmp_path):
-    def cases(**arrays):
-        path = tmp_path / "own.npz"
-        np.savez(path, **arrays)
-        return rate_advice.cases(rate_advice.Config(data="own", file=path))
-
-    x, y, _ = cases(x=np.zeros((6, 2, 3)), y=np.arange(6))
-    assert x.shape == (6, 6) and x.dtype == np.float32 and y.dtype == np.int32
-    for arrays, message in [
-        ({"x": np.zeros((6, 2))}, "needs x and y"),
-        ({"x": np.zeros((6, 2)), "y": np.arange(5)}, "a number of y a case"),
-        ({"x": np.zeros((2, 2)), "y": np.array([0.0, 1.0])}, "whole numbers"),
-        ({"x": np.zeros((2, 2)), "y": np.array([-1, 1])}, "whole numbers"),
-        ({"x": np.full((2, 2), np.nan), "y": np.arange(2)}, "not finite"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            cases(**arrays)
-    with pytest.raises(ValueError, match="not here"):
-        rate_advice.cases(rate_advice.Config(data="own"))
-    array = tmp_path / "own.npy"
-    np.save(array, np.zeros(3))
-    for path in (array, tmp_path / "absent.npz"):
-        with pytest.raises(ValueError, match="np.savez"):
-            rate_advice.cases(rate_advice.Config(data="own", file=path))
-
-
-def test_advice_needs_all_classes_in_training_and_two_seeds(tmp_path):
-    path = tmp_path / "sorted.npz"
-    np.savez(path, x=np.zeros((100, 2)), y=np.arange(100) // 20)
-    config = rate_advice.Config(data="own", file=path)
-    with pytest.raises(ValueError, match=r"classes \[4\].*random order"):
-        rate_advice.run(config)
-    with pytest.raises(ValueError, match="2 or more"):
-        rate_advice.run(dataclasses.replace(config, seeds=1))
-
-
 @pytest.mark.slow
 def test_rate_advice_sweeps_in_one_program(tmp_path, capsys, monkeypatch):
     programs, make_train = [], rate_advice.train.make_train
     monkeypatch.setattr(
         rate_advice.train, "make_train", lambda *a, **k: programs.append(1) or make_train(*a, **k)
     )
-    (found,) = launched(rate_advice, tmp_path, "--hidden", "16", "--rates", "0", "0.5")
+    (found,) = launched(rate_advice, tmp_path, "--hidden", "16", "--candidates", "0", "0.5")
     assert programs == [1]
     assert set(found.final) == {
         f"{n}_{r}" for n in ("val_error", "train_error") for r in ("0", "0.5")
     }
     assert found.extra["advice"][0].startswith("use a rate of")
     assert found.final["val_error_0"] != found.final["val_error_0.5"]
-    assert "validation error %" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "validation error %" in text and "400 cases, 64 columns, 10 classes" in text
+    picture = tmp_path / "figures" / f"rate_advice_{found.path.stem}.png"
+    assert f"picture: {picture}" in text and picture.stat().st_size > 5000
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A .csv with a header: three classes by name, sorted, columns of very different scales."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(["ant", "bee", "cat"], 40)
+    x = np.eye(3)[np.repeat(range(3), 40)] + rng.normal(0, 0.3, (120, 3))
+    lines = [
+        f"{a:.6f},{1e4 * b:.3f},{c:.6f},{label}" for (a, b, c), label in zip(x, y, strict=True)
+    ]
+    path = tmp_path / "own.csv"
+    path.write_text("\n".join(["first,second,third,kind", *lines]))
+    return path
+
+
+FLAGS = "--seeds 2 --hidden 8 --candidates 0 0.5 --epochs 20 --batch-size 16".split()
+
+
+@pytest.mark.slow
+def test_a_table_sorted_by_class_and_unscaled_is_learned_all_the_same(own, tmp_path, capsys):
+    """And its record runs again, with the file that it was made from and no other."""
+    rate_advice.main([*FLAGS, "--file", str(own), "--out", str(tmp_path)])
+    (found,) = record.read_all("rate_advice", tmp_path)
+    text = capsys.readouterr().out
+    assert "sorted by class" in text and "is standardised" in text
+    # 24 cases are set aside; guessing among three classes errs on 16 of them, and this on few.
+    assert max(found.final["val_error_0"]) < 20
+    for more, code in ([], 2), (["--file", str(own)], 0):
+        with pytest.raises(SystemExit) as stop:
+            rerun.main([str(found.path), *more])
+        assert stop.value.code == code
+    output = capsys.readouterr()
+    assert "give it with --file" in output.err and "val_error_0: equal" in output.out
+    own.write_text(own.read_text() + "\n0,0,0,cat")
+    with pytest.raises(SystemExit) as stop:
+        rerun.main([str(found.path), "--file", str(own)])
+    assert stop.value.code == 2 and "has changed" in capsys.readouterr().err
