@@ -81,7 +81,13 @@ def download(name: str, file: str, md5: str) -> Path:
     pooch downloads to a temporary name and renames once the checksum is right.
     """
     pooch = package("pooch", "downloading a data set")
-    cache = Path(pooch.os_cache("dropout_jax")) / name
+    try:
+        cache = Path(pooch.os_cache("dropout_jax")) / name
+    except RuntimeError:  # this user has no home directory
+        raise DataError(
+            f"{name} is not here, and there is no home directory to download it to; set "
+            f"DROPOUT_JAX_DATA to a folder that holds {name}/, or HOME."
+        ) from None
     failures = []
     for mirror in MIRRORS[name]:
         try:

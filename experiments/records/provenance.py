@@ -75,8 +75,7 @@ def code() -> dict[str, Any]:
 def _is_checkout() -> bool:
     """Whether git keeps this code: a copy in another repository has that repository's commits."""
     top = _git("rev-parse", "--show-toplevel")
-    tracked = _git("ls-files", "--error-unmatch", "dropout_jax/__init__.py")
-    return top is not None and tracked is not None and Path(top).resolve() == ROOT.resolve()
+    return bool(top and Path(top).resolve() == ROOT.resolve() and _git("ls-files", "dropout_jax"))
 
 
 def source_sha256() -> str:

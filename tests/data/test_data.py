@@ -87,6 +87,15 @@ def test_finds_local_files(where, contents, arrays, tmp_path, monkeypatch):
     assert_is_the_small_set(dataset, arrays)
 
 
+def test_without_a_home_directory_one_line_says_what_to_set(contents, monkeypatch):
+    def no_home(_):
+        raise RuntimeError("could not determine the home directory for '~/.cache'")
+
+    monkeypatch.setattr(pooch, "os_cache", no_home)
+    with pytest.raises(data.DataError, match="set DROPOUT_JAX_DATA .* or HOME"):
+        data.load("mnist")
+
+
 def test_data_dir_wins_over_the_variable(contents, arrays, tmp_path, monkeypatch):
     write(tmp_path / "broken" / "mnist", dict.fromkeys(contents, b""))
     write(tmp_path / "good", contents)

@@ -2,6 +2,7 @@
 a long run that cannot be kept, a path that gets into a record."""
 
 import doctest
+import io
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -121,6 +122,15 @@ def test_the_program_is_named_as_it_is_started(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == "error: Unrecognized options: --bad (see python -m started --help)\n"
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", b"1.0 +- 0.1"), ("utf-8", None)])
+def test_a_terminal_that_cannot_show_a_sign_gets_it_spelled_out(monkeypatch, encoding, shown):
+    text, raw = "1.0 ± 0.1", io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+    cli.cli(Config, "text", [])
+    print(text, flush=True)
+    assert raw.getvalue().rstrip() == (shown or text.encode())
 
 
 def test_doctests():

@@ -154,6 +154,25 @@ def test_a_change_of_the_code_is_dirty_and_a_log_is_not(monkeypatch, tmp_path, f
     assert dirty_with("experiments/new.py") is True
 
 
+@pytest.mark.parametrize("tracked", [False, True])
+def test_a_copy_in_another_repository_does_not_name_its_commit(
+    monkeypatch, tmp_path, fresh_code, tracked
+):
+    """An installed package, or a copy that somebody keeps among their own code."""
+    copy = tmp_path / "theirs" / "vendored"
+    (copy / "dropout_jax").mkdir(parents=True)
+    (copy / "dropout_jax" / "a.py").write_text("1")
+    (tmp_path / "theirs" / "mine.py").write_text("1")
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    added = "." if tracked else "mine.py"
+    for arguments in (["init", "-q"], ["add", added], [*author, "commit", "-qm", "a"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path / "theirs", check=True)
+    monkeypatch.setattr(provenance, "ROOT", copy)
+    made = provenance.code()
+    assert made["commit"] is None and made["dirty"] is None
+    assert made["version"] == provenance._version("dropout_jax")
+
+
 def test_the_digest_follows_all_code_and_is_that_of_the_start(monkeypatch, tmp_path, fresh_code):
     for name in ("dropout_jax/a.py", "experiments/benchmark/b.py", "experiments/results/c.json"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 """A user's own table. What would make this wrong: words taken for numbers, a quantity for classes,
-the held-out cases in the scale, a class that is in one part alone, a traceback for a typing error."""
+held-out cases in the scale, a class that is in one part alone, a traceback for a typing error."""
 
 import numpy as np
 import pytest
