@@ -150,7 +150,7 @@ def check_floating(x: Array, name: str = "x") -> Array:
 
 
 def wide_dtype(x: Any) -> np.dtype:
-    """What to compute in: float32, or the dtype of x (an array or a dtype) where that is wider."""
+    """The dtype to compute in: float32, or the dtype of x (an array or a dtype) if it is wider."""
     dtype = jnp.result_type(x)  # promoted by hand: JAX may be told to promote nothing
     wide = jnp.issubdtype(dtype, jnp.inexact) and dtype.itemsize >= 4
     return dtype if wide else np.dtype(np.float32)

@@ -63,7 +63,7 @@ def per_example_keys(key: Key, example_ids: Array) -> Key:
     out over devices.
 
     Args:
-      key: a typed key, usually `site_key(step_key, site)`.
+      key: usually `site_key(step_key, site)`.
       example_ids: integers (batch,), the examples' indices in the data set, from 0 to 2^32 - 1.
         On a mesh with explicit axes they are sharded as the examples' rows are.
 
@@ -71,7 +71,7 @@ def per_example_keys(key: Key, example_ids: Array) -> Key:
       Typed keys (batch,), to map over.
 
     Raises:
-      TypeError: `key` is not a typed key, or the ids are not integers.
+      TypeError: `key` is not a key, or the ids are not integers.
       ValueError: concrete ids of 64 bits outside that range, two of which might have one key.
 
     Example:

@@ -52,7 +52,7 @@ class Dropout(nn.Dropout):
           An array of the inputs' shape and dtype.
 
         Raises:
-          TypeError: a rate that is no number; inputs that are not floating-point.
+          TypeError: a rate that is not a number; inputs that are not floating-point.
           ValueError: a concrete rate outside [0, 1]; `deterministic` given twice or not at all; an
             axis of broadcast_dims out of range or repeated.
           flax.errors.InvalidRngError: no rng, and none in `rngs` under `rng_collection`.

@@ -1,4 +1,4 @@
-"""Learning rates and momenta over time, as the dropout papers set them."""
+"""Learning rate and momentum schedules of the dropout papers, and SGD that follows them."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -45,16 +45,17 @@ def epoch_decay(initial: float, factor: float, steps_per_epoch: int) -> Schedule
 
     Example:
       >>> from dropout_jax import schedules
-      >>> schedules.epoch_decay(10.0, 0.5, 600)(1200)
+      >>> float(schedules.epoch_decay(10.0, 0.5, 600)(1200))
       2.5
 
-    Source: Hinton et al. 2012 (arXiv:1207.0580), appendix A.1, f = 0.998.
+    Source: Hinton et al. 2012 (arXiv:1207.0580), appendix A.1, f = 0.998. It is
+    `optax.exponential_decay(initial, steps_per_epoch, factor, staircase=True)`.
     """
-    return lambda step: initial * factor ** (step // steps_per_epoch)
+    return optax.exponential_decay(initial, steps_per_epoch, factor, staircase=True)
 
 
 def linear_ramp(start: float, stop: float, steps: int) -> Schedule:
-    r"""From `start` to `stop` in a straight line over `steps` updates, then constant.
+    r"""Linear ramp from `start` to `stop` over `steps` updates, then constant.
 
     $$m_t = (1 - s)\,m_0 + s\,m_T, \qquad s = \min(t / T, 1).$$
 
@@ -74,6 +75,7 @@ def linear_ramp(start: float, stop: float, steps: int) -> Schedule:
     printed there runs the wrong way; this is what its text says.
     """
 
+    # optax.linear_schedule is the same but for the last bit, which would change recorded runs.
     def schedule(step):
         done = step / steps
         done = min(done, 1.0) if isinstance(done, (int, float)) else jnp.minimum(done, 1.0)
@@ -83,7 +85,7 @@ def linear_ramp(start: float, stop: float, steps: int) -> Schedule:
 
 
 def exponential_ramp(start: float, stop: float, steps: int) -> Schedule:
-    r"""From `start` towards `stop`, of whose distance it makes all but 1 / e in `steps` updates.
+    r"""Exponential ramp from `start` to `stop` with a time constant of `steps` updates.
 
     $$m_t = m_\infty - (m_\infty - m_0)\,e^{-t / T}.$$
 

@@ -1,4 +1,4 @@
-"""Alpha dropout layers, for SELU networks."""
+"""Alpha dropout for Flax NNX: AlphaDropout and FeatureAlphaDropout, for SELU networks."""
 
 from dropout_jax.layers.dropout import Dropout
 from dropout_jax.noise.alpha import alpha_dropout, feature_alpha_dropout

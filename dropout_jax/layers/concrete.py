@@ -1,4 +1,4 @@
-"""Concrete dropout as a Flax layer: it learns its dropout rate by gradient descent."""
+"""Concrete dropout for Flax NNX: a layer that learns its dropout rate by gradient descent."""
 
 import math
 from collections.abc import Sequence

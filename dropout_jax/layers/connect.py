@@ -33,7 +33,7 @@ class DropConnectLinear(NoiseLayer, nnx.Linear):
       options: `deterministic` and `rng_collection`, as for `Dropout`.
 
     Raises:
-      TypeError: a rate that is no number; `rngs` of another type.
+      TypeError: a rate that is not a number; `rngs` of another type.
       ValueError: a concrete rate outside [0, 1]; an unknown `per`.
 
     Example:

@@ -1,4 +1,4 @@
-"""Gaussian noise layers: multiplicative (Gaussian dropout) and additive."""
+"""GaussianDropout (multiplicative) and GaussianNoise (additive) for Flax NNX."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The KL divergence of all learned noise layers of a model, to add to its loss."""
+"""KL divergence of the learned noise layers of a model (total_kl), to add to its loss."""
 
 import functools
 

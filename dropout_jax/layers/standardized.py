@@ -34,7 +34,7 @@ class Standardized(nnx.Module):
       y: the training targets (examples, targets), or (examples,) for one.
 
     Raises:
-      TypeError: a model that is no `nnx.Module`; x or y that are no real numbers.
+      TypeError: a model that is not an `nnx.Module`; x or y that are no real numbers.
       ValueError: values that are not finite, no examples, or a column that is constant: such a
         column says nothing, and its scale is 0.
 

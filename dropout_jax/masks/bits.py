@@ -129,7 +129,7 @@ def _plan_traced(word, rate: Array) -> tuple[Array, Array, Array]:
 
 
 def _is_shared(rate: Array, words: tuple[int, ...]) -> bool:
-    """Whether a rate is that of all lanes of a word, or known to be that of MAX_DEPTH decisions."""
+    """True where each rate serves a whole word, or on average MAX_DEPTH decisions or more."""
     rates, decisions = math.prod(rate.shape), math.prod(words) * LANES
     known = isinstance(rates, int) and isinstance(decisions, int)  # jax.export may not know them
     return rate.shape[-1] == 1 or (known and decisions >= MAX_DEPTH * rates)

@@ -1,4 +1,4 @@
-"""Masks as values: draw, pack, unpack, apply. True, or a set bit, means kept."""
+"""Dropout masks as values: draw, pack to one bit an element, unpack, apply. True means kept."""
 
 import ast
 import dataclasses
@@ -33,7 +33,7 @@ from dropout_jax.typing import Array, Key, Rate
 )
 @dataclasses.dataclass(frozen=True)
 class PackedMask:
-    """One bit an element: a pytree with one uint32 leaf, to save, to scan over, to use again.
+    """A mask of one bit an element: a pytree with one uint32 leaf, to save, scan over or reuse.
 
     Made by `packed_mask`.
 
@@ -86,12 +86,12 @@ def packed_mask(
     r"""A mask held as one bit an element.
 
     $$m_i \sim \text{Bernoulli}(1 - \text{rate}),$$
-    exactly, for every float32 rate from 2^-24 up (of a smaller one, what lies below 2^-47 is lost).
-    Two elements of one 32-bit word that have one rate correlate by less than 2^-14; all others are
-    independent, as far as the random generator goes.
+    exactly, for every float32 rate of 2^-24 or more (a smaller one is rounded to a multiple of
+    2^-47). Two elements in one 32-bit word with the same rate have a correlation under 2^-14; all
+    others are independent, as far as the random generator goes.
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       rate: probability of dropping, in [0, 1]: a Python number, a traced scalar, or an array that
         broadcasts against `shape`.
       shape: the mask's shape, any number of axes.
@@ -103,7 +103,7 @@ def packed_mask(
       A `PackedMask`; `.unpack()` gives booleans of `shape`, True for kept.
 
     Raises:
-      TypeError: `key` is missing or not a typed key.
+      TypeError: `key` is missing or not a key.
       ValueError: a concrete rate outside [0, 1]; an axis out of range or repeated; a rate that
         does not broadcast against the draw.
 
@@ -165,7 +165,7 @@ def bernoulli_mask(
     $$m_i \sim \text{Bernoulli}(1 - \text{rate}).$$
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       rate: probability of dropping, in [0, 1]: a Python number, a traced scalar, or an array that
         broadcasts against `shape`.
       shape: the mask's shape.

@@ -1,1 +1,1 @@
-"""The rest of the family: one law of noise, or one way of sharing a draw, a file."""
+"""Noise functions: dropout and its family, one kind of noise a file."""

@@ -1,4 +1,4 @@
-"""Alpha dropout: SELU's saturation value instead of zero, and mean 0 and variance 1 kept."""
+"""Alpha dropout for SELU networks: it keeps a mean of 0 and a variance of 1."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from dropout_jax.masks import packed
 from dropout_jax.typing import Array, Key, Rate
 
 SATURATION = -1.0507009873554805 * 1.6732632423543772
-"""What SELU tends to at minus infinity: - lambda alpha, the paper's alpha'."""
+"""The limit of SELU at minus infinity: - lambda alpha, the paper's alpha'."""
 
 
 def alpha_dropout(key: Key, x: Array, rate: Rate, *, broadcast_dims: Sequence[int] = ()) -> Array:
@@ -21,12 +21,12 @@ def alpha_dropout(key: Key, x: Array, rate: Rate, *, broadcast_dims: Sequence[in
     $$y = a\,(m \odot x + (1 - m)\,\alpha') + b, \qquad m_i \sim \text{Bernoulli}(\text{keep}),$$
     $$a = \left(\text{keep}\,(1 + \text{rate}\,\alpha'^2)\right)^{-1/2}, \quad
       b = -a\,\text{rate}\,\alpha', \quad \alpha' \approx -1.7581.$$
-    Unlike the rest of the family its noise has not mean one: given x, the mean is keep a x and the
-    variance keep rate a^2 (x - alpha')^2. Nothing is to be done at inference. At rate 1 it is 0,
-    the limit.
+    Given x, y does not have mean x, unlike in the rest of the family: its mean is
+    a (keep x + rate alpha') + b = keep a x and its variance keep rate a^2 (x - alpha')^2. At
+    inference use x as it is. At rate 1, y is 0, the limit.
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       x: floating-point, any shape; outputs of `jax.nn.selu`.
       rate: probability of dropping, in [0, 1]: a Python number, a traced scalar, or an array that
         broadcasts against the draw. Not differentiated.
@@ -54,10 +54,10 @@ def alpha_dropout(key: Key, x: Array, rate: Rate, *, broadcast_dims: Sequence[in
 def feature_alpha_dropout(key: Key, x: Array, rate: Rate) -> Array:
     r"""Alpha dropout of whole feature maps: one draw a sample and channel.
 
-    The equation is that of `alpha_dropout`, and all axes but the first and the last share a draw.
+    The equation is that of `alpha_dropout`; all axes but the first and the last share a draw.
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       x: floating-point (batch, ..., channel), channels last.
       rate: probability of dropping, in [0, 1]: a Python number, a traced scalar, or an array that
         broadcasts against (batch, 1, ..., 1, channel).

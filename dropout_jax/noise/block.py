@@ -45,7 +45,7 @@ def drop_block(
     element's noise has not exactly mean one, because corners are in fewer blocks.
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       x: floating-point, channels last: (batch, length, channel), (batch, height, width, channel) or
         (batch, depth, height, width, channel).
       rate: expected share dropped, in [0, 1]: a Python number or a traced scalar. Not
@@ -59,7 +59,7 @@ def drop_block(
       An array of x's shape and dtype; zeros where everything was dropped.
 
     Raises:
-      TypeError: `key` is missing or not a typed key; x does not hold floating-point numbers.
+      TypeError: `key` is missing or not a key; x does not hold floating-point numbers.
       ValueError: a concrete rate outside [0, 1], or an array of rates; an x of another rank; a
         block_size that does not fit; an axis out of range, repeated, or inside the map.
 

@@ -1,4 +1,4 @@
-"""Concrete dropout: a relaxed mask, so that the rate is learned by gradient descent."""
+"""Concrete dropout: learn the dropout rate by gradient descent, through a relaxed mask."""
 
 import functools
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from dropout_jax.masks import packed
 from dropout_jax.typing import Array, Key
 
 LARGEST_LOGIT = 40.0
-"""Logits beyond act as this one: a rate 4e-18 away from 0 or 1, where all stays finite."""
+"""The largest logit in use: a rate 4e-18 away from 0 or 1, where everything stays finite."""
 SMALLEST_TEMPERATURE = 1e-6
 
 
@@ -39,11 +39,12 @@ def concrete_dropout(
       z_i = \sigma\!\left(\frac{\text{logit}\,r + \text{logit}\,u_i}{t}\right), \quad
       u_i \sim U(0, 1), \quad r = \sigma(\text{logit rate}).$$
     As the temperature t tends to 0, z tends to Bernoulli(r), and y to `dropout` at rate r. At a
-    positive temperature the noise has mean one at rate 1/2 only; at 0.1 its mean is between 0.997
-    and 1.017 at every rate. Nothing is to be done at inference; the paper averages over draws.
+    positive temperature the noise has mean one at rate 1/2 only; at temperature 0.1 its mean lies
+    between 0.997 and 1.017 at every rate. At inference use x as it is, or average over draws as the
+    paper does.
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       x: floating-point, any shape.
       logit_rate: log(r / (1 - r)): a number, or an array that broadcasts against the draw.
         Differentiable; beyond +-40 it acts as +-40, with a gradient of 0.
@@ -54,7 +55,7 @@ def concrete_dropout(
       An array of x's shape and dtype.
 
     Raises:
-      TypeError: `key` is missing or not a typed key; x does not hold floating-point numbers.
+      TypeError: `key` is missing or not a key; x does not hold floating-point numbers.
       ValueError: a temperature outside (0, 1]; an axis out of range or repeated; a logit_rate that
         does not broadcast against the draw.
 
@@ -102,13 +103,13 @@ def check_temperature(temperature: float) -> float:
 def concrete_kl(
     kernel: Array, logit_rate: Array, *, length_scale: float, inputs: int | None = None
 ) -> Array:
-    r"""What the prior adds to the loss of a layer behind `concrete_dropout`, up to a constant.
+    r"""KL divergence to the prior of a layer that follows `concrete_dropout`, up to a constant.
 
     $$\text{KL} = \frac{l^2}{2 (1 - r)} \lVert W \rVert^2 - K\,H(r), \qquad
       H(r) = -r \log r - (1 - r) \log(1 - r).$$
-    The weights ask for a small rate, the entropy for one near 1/2: without this term the rate falls
-    to 0. To the mean over N training examples of the negative log likelihood add KL / N; to the
-    mean squared error, for observation noise of precision tau, add 2 KL / (N tau).
+    The weights pull the rate towards 0, the entropy towards 1/2; without this term in the loss the
+    rate falls to 0. To the mean over N training examples of the negative log likelihood add KL / N;
+    to the mean squared error, for observation noise of precision tau, add 2 KL / (N tau).
 
     Args:
       kernel: W, the weights that the noisy units feed, floating-point (..., in, out).

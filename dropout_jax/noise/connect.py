@@ -1,4 +1,4 @@
-"""DropConnect: the noise is on the weights."""
+"""DropConnect: drop weights instead of units, and its inference by Gaussian moments."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -30,10 +30,10 @@ def drop_connect(key: Key, weights: Array, rate: Rate) -> Array:
     r"""Drop each weight with probability `rate`, and scale the others up: mean one.
 
     $$W' = M \odot W / (1 - \text{rate}), \qquad M_{ij} \sim \text{Bernoulli}(1 - \text{rate}).$$
-    For any layer, with one mask for all that it is applied to.
+    It serves any layer; all of its inputs see the same mask.
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       weights: floating-point, any shape.
       rate: probability of dropping, in [0, 1]: a Python number, a traced scalar, or an array that
         broadcasts against `weights`. Not differentiated.
@@ -69,7 +69,7 @@ def drop_connect_dense(
     a batch costs no more than the layer.
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       x: floating-point (..., in).
       kernel: floating-point (in, out).
       rate: probability of dropping a weight, in [0, 1]: a Python number, a traced scalar, or an
@@ -81,7 +81,7 @@ def drop_connect_dense(
       An array (..., out).
 
     Raises:
-      TypeError: `key` is not a typed key; x or kernel do not hold floating-point numbers.
+      TypeError: `key` is not a key; x or kernel do not hold floating-point numbers.
       ValueError: a concrete rate outside [0, 1]; shapes that do not fit; an unknown `per`.
 
     Example:
@@ -134,7 +134,7 @@ def drop_connect_moments(
     the activation: `lambda u: jax.nn.relu(u + bias)`. At rate 1 it is a(0).
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       x: floating-point (..., in).
       kernel: floating-point (in, out).
       rate: the rate of training, in [0, 1]: a Python number, a traced scalar, or an array that
@@ -146,7 +146,7 @@ def drop_connect_moments(
       An array of the activation's shape.
 
     Raises:
-      TypeError: `key` is not a typed key; x or kernel do not hold floating-point numbers.
+      TypeError: `key` is not a key; x or kernel do not hold floating-point numbers.
       ValueError: a concrete rate outside [0, 1]; shapes that do not fit; samples below 1.
 
     Example:

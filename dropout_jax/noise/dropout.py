@@ -1,4 +1,4 @@
-"""Bernoulli dropout: scaled in training, or unscaled as in the paper."""
+"""Dropout: scaled in training (inverted dropout), or unscaled as in the original paper."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -33,12 +33,12 @@ def dropout(
     r"""Drop each element with probability `rate`, and scale the others up: mean one.
 
     $$y = m \odot x / (1 - \text{rate}), \qquad m_i \sim \text{Bernoulli}(1 - \text{rate}).$$
-    Nothing is to be done at inference. Dropped elements are 0 even where x is NaN or infinite; the
+    At inference use x as it is. Dropped elements are 0 even where x is NaN or infinite; the
     factor is applied in float32 or wider and rounded once, so that the mean is right in bfloat16
     too. Everything is finite, in value and gradient, at rates 0 (y = x) and 1 (y = 0).
 
     Args:
-      key: a typed key; the same key gives the same mask under jit, vmap and any sharding.
+      key: from `jax.random.key`; the same key gives the same mask under jit, vmap and any sharding.
       x: floating-point, any shape.
       rate: probability of dropping, in [0, 1]: a Python number, a traced scalar, or an array that
         broadcasts against x. Not differentiated.
@@ -51,7 +51,7 @@ def dropout(
       An array of x's shape and dtype.
 
     Raises:
-      TypeError: `key` is missing or not a typed key; x does not hold floating-point numbers.
+      TypeError: `key` is missing or not a key; x does not hold floating-point numbers.
       ValueError: a concrete rate outside [0, 1]; an axis out of range or repeated; a rate that
         does not broadcast against x; an unknown residual.
 

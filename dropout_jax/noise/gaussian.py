@@ -1,4 +1,4 @@
-"""Gaussian noise: multiplied in, with the mean and variance of dropout, or added."""
+"""Gaussian dropout (multiplicative noise) and additive Gaussian noise."""
 
 import functools
 from collections.abc import Sequence
@@ -29,11 +29,11 @@ def gaussian_dropout(
     r"""Multiply by Gaussian noise of mean one and the variance that dropout's noise has.
 
     $$y = x \odot \xi, \qquad \xi_i \sim N\!\left(1, \frac{\text{rate}}{1 - \text{rate}}\right).$$
-    Nothing is to be done at inference. At rate 1, where the variance is infinite, y is 0 as it is
-    for `dropout`. The backward pass keeps the noise; inside `jax.checkpoint` it keeps the key.
+    At inference use x as it is. At rate 1, where the variance is infinite, y is 0 as it is for
+    `dropout`. The backward pass keeps the noise; inside `jax.checkpoint` it keeps the key.
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       x: floating-point, any shape.
       rate: in [0, 1], that of the dropout with the same variance: a Python number, a traced scalar,
         or an array that broadcasts against the draw. Not differentiated.
@@ -80,7 +80,7 @@ def gaussian_noise(
     $$y = x + \text{stddev} \odot \epsilon, \qquad \epsilon_i \sim N(0, 1).$$
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       x: floating-point, any shape.
       stddev: standard deviation, in x's units, >= 0: a Python number, a traced scalar, or an array
         that broadcasts against the draw. Differentiable.
@@ -90,7 +90,7 @@ def gaussian_noise(
       An array of x's shape and dtype.
 
     Raises:
-      TypeError: `key` is missing or not a typed key; x does not hold floating-point numbers.
+      TypeError: `key` is missing or not a key; x does not hold floating-point numbers.
       ValueError: a negative stddev, or one that does not broadcast against the draw; an axis out of
         range or repeated.
 

@@ -1,4 +1,4 @@
-"""Stochastic depth: residual branches dropped whole, a sample or a batch at a time."""
+"""Stochastic depth (DropPath): drop whole residual branches, a sample or a batch at a time."""
 
 from collections.abc import Callable
 from numbers import Integral
@@ -31,10 +31,10 @@ def drop_path(
 
     $$y = m\,x / (1 - \text{rate}), \qquad m \sim \text{Bernoulli}(1 - \text{rate}),$$
     with one m a sample, or one for all. A residual block is then
-    `skip + drop_path(key, branch, rate)`, and nothing is to be done at inference.
+    `skip + drop_path(key, branch, rate)`; at inference it is `skip + branch`.
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       x: the branch's output, floating-point (batch, ...).
       rate: probability of dropping, in [0, 1]: a Python number, a traced scalar, or an array that
         broadcasts against the draw, (batch, 1, ..., 1). Not differentiated.
@@ -85,7 +85,7 @@ def drop_path_subset(
     the batch is divided into, groups=mesh.shape["data"].
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       x: the block's input, floating-point (n, ...).
       rate: share of the samples whose branch is skipped, in [0, 1]; a Python number, since shapes
         depend on it.
@@ -97,7 +97,7 @@ def drop_path_subset(
       An array of x's shape and dtype.
 
     Raises:
-      TypeError: `key` is not a typed key; x does not hold floating-point numbers; a traced rate.
+      TypeError: `key` is not a key; x does not hold floating-point numbers; a traced rate.
       ValueError: a rate outside [0, 1]; an x without a batch axis; a branch that changes the shape;
         groups that do not divide the batch.
 

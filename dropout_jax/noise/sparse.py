@@ -1,4 +1,4 @@
-"""Sparse variational dropout: a variance for each weight, and no weight that is mostly noise."""
+"""Sparse variational dropout: learn a variance for each weight, and prune the noisy weights."""
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,12 @@ def sparse_dense(key: Key, x: Array, kernel: Array, log_sigma2: Array) -> Array:
     r"""A dense layer without bias whose weights have variances of their own.
 
     $$u \sim N\!\left(x W,\; (x \odot x)\,\sigma^2\right),$$
-    the law of x W' for W'_ij ~ N(W_ij, sigma_ij^2), drawn for each example at the outputs. That the
-    noise is added, and does not scale with the weight, keeps the gradient of W quiet where
-    alpha = sigma^2 / W^2 is large.
+    the law of x W' for W'_ij ~ N(W_ij, sigma_ij^2), drawn for each example at the outputs. The
+    noise is added and does not scale with the weight, so that the gradient of W has a small
+    variance where alpha = sigma^2 / W^2 is large.
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       x: floating-point (..., in).
       kernel: W, floating-point (in, out).
       log_sigma2: log sigma^2: a number, or an array that broadcasts against the kernel; -inf for no
@@ -52,7 +52,7 @@ def _sparse(key, x, kernel, log_sigma2):
 
 
 def sparse_log_alpha(kernel: Array, log_sigma2: Array) -> Array:
-    r"""How much of each weight is noise.
+    r"""Log of the noise of each weight relative to its square: which weights are mostly noise.
 
     $$\log\alpha = \log\sigma^2 - \log W^2, \quad \text{clipped to } [-8, 8].$$
 
@@ -100,7 +100,7 @@ def sparse_kl(log_alpha: Array) -> Array:
       An array of that shape, in float32 or wider.
 
     Raises:
-      TypeError: a log_alpha that is no array of numbers.
+      TypeError: a log_alpha that is not an array of numbers.
 
     Example:
       >>> import dropout_jax as dj, jax.numpy as jnp
@@ -128,7 +128,7 @@ def sparse_mask(log_alpha: Array, *, threshold: float = 3.0) -> Array:
       Booleans of log_alpha's shape, True = kept.
 
     Raises:
-      TypeError: a log_alpha that is no array of numbers.
+      TypeError: a log_alpha that is not an array of numbers.
 
     Example:
       >>> import dropout_jax as dj, jax.numpy as jnp

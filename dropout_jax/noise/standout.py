@@ -1,4 +1,4 @@
-"""Standout: a keep probability for each unit, from what the unit computes."""
+"""Standout (adaptive dropout): a keep probability for each unit, from its own pre-activation."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def standout(
     mask; x does.
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       x: the units' outputs, floating-point, any shape.
       activations: a, in units of the logit of the keep probability; a number, or an array that
         broadcasts against x.
@@ -32,7 +32,7 @@ def standout(
       An array of x's shape and dtype.
 
     Raises:
-      TypeError: `key` is missing or not a typed key; x or activations do not hold floating-point
+      TypeError: `key` is missing or not a key; x or activations do not hold floating-point
         numbers.
       ValueError: activations that do not broadcast against x.
 

@@ -1,4 +1,4 @@
-"""Variational dropout: Gaussian noise whose variance is learned, on units or on weights."""
+"""Variational dropout: Gaussian noise with a learned variance, on units or on weights."""
 
 import functools
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ def variational_dropout(
     $$y = x \odot \xi, \qquad \xi_i \sim N(1, \alpha), \qquad \alpha = \min(e^{\log\alpha}, 1).$$
     It is `gaussian_dropout` at alpha = rate / (1 - rate), differentiable in log_alpha. With one
     draw a unit and example this is the paper's type A: the weights of one unit share their noise.
-    Nothing is to be done at inference.
+    At inference use x as it is.
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       x: floating-point, any shape.
       log_alpha: a number, or an array that broadcasts against the draw. Above 0 it acts as 0, with
         no gradient, as the paper's alpha stays at most 1.
@@ -41,7 +41,7 @@ def variational_dropout(
       An array of x's shape and dtype.
 
     Raises:
-      TypeError: `key` is missing or not a typed key; x does not hold floating-point numbers.
+      TypeError: `key` is missing or not a key; x does not hold floating-point numbers.
       ValueError: an axis out of range or repeated; a log_alpha that does not broadcast against the
         draw.
 
@@ -78,7 +78,7 @@ def variational_dense(key: Key, x: Array, kernel: Array, log_alpha: Array) -> Ar
     reparameterisation): the paper's type B, at one draw an output instead of one a weight.
 
     Args:
-      key: a typed key.
+      key: from `jax.random.key`.
       x: floating-point (..., in).
       kernel: W, floating-point (in, out).
       log_alpha: a number, or an array that broadcasts against the kernel. Above 0 it acts as 0.
@@ -87,7 +87,7 @@ def variational_dense(key: Key, x: Array, kernel: Array, log_alpha: Array) -> Ar
       An array (..., out).
 
     Raises:
-      TypeError: `key` is missing or not a typed key; x or kernel do not hold floating-point
+      TypeError: `key` is missing or not a key; x or kernel do not hold floating-point
         numbers.
       ValueError: shapes that do not fit.
 
@@ -128,7 +128,7 @@ def variational_kl(log_alpha: Array) -> Array:
       An array of that shape, in float32 or wider.
 
     Raises:
-      TypeError: a log_alpha that is no array of numbers.
+      TypeError: a log_alpha that is not an array of numbers.
 
     Example:
       >>> import dropout_jax as dj, jax.numpy as jnp

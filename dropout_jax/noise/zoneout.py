@@ -1,7 +1,7 @@
-"""Noise on recurrent states: zoneout, and one mask over time.
+"""Zoneout for recurrent networks; and recurrent (variational) dropout, with one mask over time.
 
-The dropout of Gal and Ghahramani (2016b) needs no function of its own. It is one mask,
-drawn before the scan and used at every step:
+The dropout of Gal and Ghahramani (2016b) needs no function of its own. Draw one mask before the
+scan and use it at every step:
 
 >>> import dropout_jax as dj, jax, jax.numpy as jnp
 >>> def rnn(key, weights, xs, rate):  # xs: (time, batch, units)
@@ -34,10 +34,10 @@ def zoneout(
 
     $$h_t = d \odot h_{t-1} + (1 - d) \odot \tilde h_t, \qquad
       d_i \sim \text{Bernoulli}(\text{rate}).$$
-    What is dropped is the update. Nothing is scaled: the mean is `zoneout_mean`, for inference.
+    Nothing is scaled; at inference use the mean, `zoneout_mean`.
 
     Args:
-      key: a typed key; a new one for every time step.
+      key: from `jax.random.key`; a new one for every time step.
       new: the state that the cell computed, floating-point, any shape.
       old: the state before, of the same shape and dtype.
       rate: probability of keeping the old state, in [0, 1]: a Python number, a traced scalar, or an

@@ -1,4 +1,4 @@
-"""The layers that learn their noise: who decides, what they compute, what their losses ask for."""
+"""The layers that learn their noise: what they compute, and what their losses ask for."""
 
 import functools
 
@@ -41,80 +41,6 @@ every_layer = pytest.mark.parametrize("make", LAYERS)
 
 def differ(a, b):
     return bool((a != b).any())
-
-
-# When there is noise, and from which key
-
-
-@every_layer
-def test_deterministic_of_the_call_goes_first(make):
-    for constructor in (None, False, True):
-        layer = make(deterministic=constructor, rngs=nnx.Rngs(0))
-        clean = layer(X, deterministic=True)
-        np.testing.assert_array_equal(clean, layer(X, deterministic=True))
-        assert differ(layer(X, deterministic=False), clean)
-        if constructor is None:
-            with pytest.raises(ValueError, match=f"given neither to {type(layer).__name__}"):
-                layer(X)
-        else:
-            assert differ(layer(X), clean) is not constructor
-
-
-@every_layer
-def test_train_eval_and_view_reach_the_layer(make):
-    layer = make(rngs=nnx.Rngs(0))
-    clean = layer(X, deterministic=True)
-    np.testing.assert_array_equal(nnx.view(layer, deterministic=True)(X), clean)
-    layer.eval()
-    np.testing.assert_array_equal(layer(X), clean)
-    layer.train()
-    assert differ(layer(X), clean)
-
-
-@every_layer
-def test_every_call_has_noise_of_its_own_and_seeds_repeat(make):
-    layer, again, other = (make(rngs=nnx.Rngs(1, dropout=seed)) for seed in (0, 0, 1))
-    first, second = layer(X), layer(X)
-    assert differ(first, second) and differ(first, other(X))
-    np.testing.assert_array_equal(first, again(X))
-
-
-@every_layer
-def test_rngs_of_the_call_go_first(make):
-    layer, key = make(rngs=nnx.Rngs(1)), jax.random.key(7)
-    y = layer(X, rngs=key)
-    np.testing.assert_array_equal(y, make()(X, rngs=key))
-    assert int(layer.rngs.count[...]) == 0
-    stream = layer(X, rngs=nnx.Rngs(dropout=7))
-    np.testing.assert_array_equal(stream, layer(X, rngs=nnx.Rngs(dropout=7).dropout))
-    assert differ(stream, y)
-
-
-@every_layer
-def test_the_stream_is_the_named_one(make):
-    layer = make(rng_collection="noise", rngs=nnx.Rngs(1, noise=3))
-    y = make(rng_collection="noise", rngs=nnx.Rngs(1, noise=4))(X)
-    assert differ(layer(X), y)
-
-
-@every_layer
-def test_errors_of_rngs(make):
-    with pytest.raises(ValueError, match=r"rngs was given neither to \w+ nor.*nnx\.Rngs\(0\)"):
-        make()(X)
-    with pytest.raises(TypeError, match=r"rngs is int; write rngs=nnx\.Rngs\(0\)"):
-        make(rngs=3)
-    with pytest.raises(TypeError, match="rngs is str"):
-        make()(X, rngs="dropout")
-
-
-@every_layer
-def test_jit_split_and_merge(make):
-    layer, same = make(rngs=nnx.Rngs(0)), make(rngs=nnx.Rngs(0))
-    call = nnx.jit(lambda layer, x: layer(x))
-    first, second = call(layer, X), call(layer, X)
-    assert differ(first, second)
-    copy = nnx.merge(*nnx.split(same))
-    np.testing.assert_allclose(copy(X), first, rtol=1e-5)
 
 
 # What they compute
