@@ -62,9 +62,9 @@ from .predict.sampling import mc_predict as mc_predict
 from .predict.sampling import predict_scaled as predict_scaled
 from .train import checkpoint as checkpoint
 from .train.batch_norm import recalibrate as recalibrate
-from .train.fit import evaluate as evaluate
+from .train.evaluation import evaluate as evaluate
 from .train.fit import fit as fit
-from .train.runner import History as History
+from .train.history import History as History
 from .train.runner import NonFiniteLossError as NonFiniteLossError
 from .train.save import load as load
 from .train.save import save as save

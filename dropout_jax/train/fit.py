@@ -1,30 +1,34 @@
-"""What Keras users call fit and evaluate, for any NNX model."""
+"""Train a model: what Keras users call compile and fit, for any NNX model and optax optimizer."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import nnx
 
 from dropout_jax._checks import check_key
-from dropout_jax._nnx import check_module, split
-from dropout_jax._sharding import devices_of, parts_of
-from dropout_jax.train.loop import Split, check_data, make_loop
-from dropout_jax.train.metrics import (
-    CLASSIFICATION,
-    Metrics,
-    cross_entropy,
-    mean_in_chunks,
-    measured,
-)
-from dropout_jax.train.processes import check_shared
-from dropout_jax.train.runner import History, run
+from dropout_jax._nnx import check_module
+from dropout_jax._sharding import devices_of
+from dropout_jax.losses.ready import cross_entropy
+from dropout_jax.train import checks
+from dropout_jax.train.batches import Batches, are_batches
+from dropout_jax.train.evaluation import measure
+from dropout_jax.train.examples import Examples
+from dropout_jax.train.history import History
+from dropout_jax.train.loop import Loop, check_data, make_loop
+from dropout_jax.train.metrics import Metrics
+from dropout_jax.train.named import loss_of, metrics_of, takes_labels
+from dropout_jax.train.optimizers import adapted
+from dropout_jax.train.runner import run
+from dropout_jax.train.same import Same
 from dropout_jax.train.saver import Every
-from dropout_jax.train.state import start
+from dropout_jax.train.splits import held_out, training_data, watched
+from dropout_jax.train.state import State, start
+from dropout_jax.train.stopping import best_of
 from dropout_jax.train.thin import Thin
 from dropout_jax.typing import Array, Key
 
@@ -32,15 +36,22 @@ from dropout_jax.typing import Array, Key
 def fit(
     model: nnx.Module,
     optimizer: optax.GradientTransformation,
-    x: Array,
-    y: Array,
+    x: Any,
+    y: Any = None,
     *,
     key: Key,
     epochs: int,
     batch_size: int = 32,
-    validation_data: Split | None = None,
-    loss: Callable[[nnx.Module, Array, Array], Array] = cross_entropy,
-    metrics: Metrics = CLASSIFICATION,
+    validation_data: Any = None,
+    validation_split: float = 0.0,
+    loss: Callable[..., Array] | str = cross_entropy,
+    metrics: Metrics | Sequence[str] | None = None,
+    sample_weight: Array | None = None,
+    class_weight: Mapping[int, float] | None = None,
+    on_epoch: Callable[[int, dict[str, Any]], Any] | None = None,
+    keep_best: str | tuple[str, str] | None = None,
+    patience: int | None = None,
+    steps_per_epoch: int | None = None,
     thin: Thin | None = None,
     checkpoint_dir: str | Path | None = None,
     checkpoint_every: Every = None,
@@ -52,19 +63,31 @@ def fit(
       model: any `nnx.Module` with `model(x)`; it is updated, all but its random streams, and left
         in evaluation mode.
       optimizer: an optax transformation, such as `optax.adam(1e-3)`.
-      x: inputs (examples, ...); where they are spread over devices, so is the work. Of several
-        processes each gives the same array of all, which `jax.make_array_from_process_local_data`
-        makes; this holds for y and validation_data too.
+      x: inputs (examples, ...): an array, a DataFrame, or a dict or tuple of arrays; where they are
+        spread over devices, so is the work. Or batches, without y: an iterable of (x, y), such as a
+        loader, or a function of the epoch that returns one. Of several processes each gives the
+        same array of all, which `jax.make_array_from_process_local_data` makes; this holds for y
+        and validation_data too.
       y: targets (examples, ...); integer labels (examples,) for the default loss.
       key: a typed key; with the model's parameters and the data it decides the whole run.
       epochs: passes over the data, counted from the start of the run.
       batch_size: examples an update, a multiple of the number of devices that x is spread over;
         those that do not fill a last batch wait for another epoch.
-      validation_data: (x, y) to evaluate after each epoch, as "val_loss" and "val_error".
-      loss: (model, x, y) -> a scalar to minimise; softmax cross-entropy by default. With another
-        one give `metrics` too, such as {"loss": loss}.
-      metrics: name -> (model, x, y) -> a mean over the examples; cross-entropy and error rate by
-        default.
+      validation_data: (x, y) to evaluate after each epoch, as "val_loss" and "val_error", or
+        batches; several by name, {"val": (x, y), "train": (x, y)}.
+      validation_split: the share of the examples to take for validation, drawn by the key.
+      loss: (model, x, y) -> a scalar to minimise, or its name in `dj.losses`: "cross_entropy" (the
+        default), "mse", "mae", "bce", "gaussian_nll".
+      metrics: names or functions, as for `evaluate`; by default loss and error rate for the
+        cross-entropy, and for other losses the loss.
+      sample_weight: the weight of each example, (examples,) or of y's shape, for a loss that takes
+        (model, x, y, weights), as those by name do.
+      class_weight: class -> weight.
+      on_epoch: called with the epoch, from 1, and its metrics; return True to stop.
+      keep_best: the metric whose best epoch gives the final weights, such as "val_loss"; for one of
+        your own that is to rise, ("val_score", "max").
+      patience: epochs without a better one before the run stops.
+      steps_per_epoch: batches an epoch, for an iterator that has no end.
       thin: `Thin()` trains sub-networks that are really smaller, in place of hidden dropout.
       checkpoint_dir: a folder for the checkpoints of this one run; the same call goes on from the
         last one and says so, and with more epochs trains for longer. Without it a second `fit`
@@ -78,13 +101,13 @@ def fit(
       A `History`: "loss", and "val_" + each metric, by epoch.
 
     Raises:
-      TypeError: a model that is no `nnx.Module`; labels that are no integers, or outputs that are
-        no logits, for the default loss or metrics or `losses.r_drop`; metrics that are no mapping;
-        a loss or a metric that takes no (model, x, y) or is no number; an optimizer that is no
-        optax transformation; epochs or a batch_size that are no whole numbers.
+      TypeError: a model that is no `nnx.Module`; x or y that are no numbers; labels that are no
+        integers, or outputs that are no logits, for the default loss or metrics; a loss or a metric
+        that takes no (model, x, y) or is no number; an optimizer that is no optax transformation.
       ValueError: lengths that differ, fewer examples than a batch, epochs below 1, labels that are
-        no classes of the model, a batch that does not divide among the devices; data that one of
-        several processes has for itself.
+        no classes of the model, a batch that does not divide among the devices, outputs (n, 1) and
+        targets (n,) that the loss makes pairs of; data that one of several processes has for
+        itself.
       RuntimeError: another process of `jax.distributed` has ended.
       NonFiniteLossError: the loss or the weights became NaN or infinite; the model keeps its last
         good epoch.
@@ -104,170 +127,99 @@ def fit(
     """
     key = check_key(key)
     check_module(model)
-    _check_counts(epochs, batch_size)
-    if not hasattr(optimizer, "init"):
-        raise TypeError(f"optimizer is {optimizer!r}; write one of optax's, as optax.adam(1e-3).")
-    check_shared("x", x)
-    check_shared("y", y)
-    data = {"train": (jnp.asarray(x), jnp.asarray(y))}
-    if validation_data is not None:
-        if not isinstance(validation_data, Sequence) or len(validation_data) != 2:
-            raise ValueError(
-                f"validation_data {_shown(validation_data)}; write (x, y), held out beforehand "
-                "with dj.data.split_validation, say, and weigh the examples in metrics of your own."
-            )
-        check_shared("validation_data", validation_data)
-        data["val"] = (jnp.asarray(validation_data[0]), jnp.asarray(validation_data[1]))
-    check_data(data, batch_size)
-    _check_metrics(metrics)
-    parts = parts_of(data["train"][0])
-    if batch_size % parts:
-        raise ValueError(
-            f"batch_size is {batch_size}, and the examples are spread over {parts} devices; write "
-            f"a multiple of {parts}."
-        )
-    takes_labels = loss is cross_entropy or getattr(loss, "takes_labels", False)
-    if takes_labels or (metrics is CLASSIFICATION and "val" in data):
-        outputs = _shape_of_outputs(model, data["train"][0])
-        for name, (_, labels) in data.items():
-            _check_labels(name, labels, outputs)
+    checks.check_count("epochs", epochs)
+    checks.check_count("batch_size", batch_size)
+    adapted(optimizer)  # or raise
+    loss = loss_of(loss)
+    metrics = metrics_of(metrics, loss)
+    best = best_of(keep_best, patience)
+    validation = watched(validation_data)
+    if y is None and are_batches(x):
+        of_arrays = (validation_split, sample_weight, class_weight, thin)
+        train = _batches(x, steps_per_epoch, checkpoint_dir, of_arrays)
+        example = train.first()
+    else:
+        weights = {"class_weight": class_weight, "sample_weight": sample_weight}
+        train = training_data(x, y, integer_labels=takes_labels(loss), **weights)
+        if validation_split:
+            train, validation["val"] = held_out(train, validation_split, key)
+        check_data({"train": train}, batch_size)
+        checks.check_parts(batch_size, train)
+        example = train
+    examples = {"train": example[:2]} | {name: _example(data) for name, data in validation.items()}
+    checks.check_targets(model, examples, loss=loss, metrics=metrics if validation else {})
     model.train()
     state = start(key, {}, model, optimizer)
-    loop = make_loop(
-        None,
-        lambda hyper: optimizer,
-        batch_size=batch_size,
-        loss=loss,
-        metrics=metrics,
-        thin=thin,
-    )
+    loop = _loop(Same((optimizer, loss, thin), model), batch_size)
+    measured = Same(tuple(metrics.items()), model)
+
+    def validated(state: State) -> dict[str, Any]:
+        return {
+            f"{split}_{name}": value
+            for split, data in validation.items()
+            for name, value in measure(
+                measured, state.structure, (state.params, state.rest), data
+            ).items()
+        }
+
+    def update(state: State) -> None:
+        nnx.update(model, state.params, _but_streams(state.rest))
+
     try:
-        with devices_of(data["train"][0]):
-            _, history = run(
+        with devices_of(jax.tree.leaves(example)[0]):
+            state, history = run(
                 loop,
                 state,
-                data,
+                {"train": train},
                 epochs=epochs,
-                evaluate=tuple(data)[1:],
+                evaluate=(),
                 checkpoint_dir=checkpoint_dir,
                 checkpoint_every=checkpoint_every,
                 progress=progress,
-                on_epoch=lambda state: nnx.update(model, state.params, _but_streams(state.rest)),
+                on_epoch=update,
+                measure=validated,
+                stop=on_epoch or (lambda epoch, metrics: False),
+                best=best,
             )
+        if best is not None:
+            params, rest = state.best
+            update(dataclasses.replace(state, params=params, rest=rest))
     finally:
         model.eval()
     return history
 
 
-def evaluate(
-    model: nnx.Module, x: Array, y: Array, *, metrics: Metrics = CLASSIFICATION
-) -> dict[str, float]:
-    """The metrics of a model on examples, without dropout; neither its mode nor its streams change.
-
-    Args:
-      model: any `nnx.Module` with `model(x)`.
-      x: inputs (examples, ...); they go through a few thousand at a time.
-      y: targets (examples, ...).
-      metrics: name -> (model, x, y) -> a mean over the examples; by default the cross-entropy as
-        "loss", and the share of wrong answers as "error".
-
-    Returns:
-      name -> value.
-
-    Raises:
-      TypeError: a model that is no `nnx.Module`; labels that are no integers, or outputs that are
-        no logits, for the default metrics; a metric that takes no (model, x, y) or is no number.
-      ValueError: lengths that differ, no examples, labels that are no classes of the model.
-
-    Example:
-      >>> import dropout_jax as dj, jax.numpy as jnp
-      >>> from flax import nnx
-      >>> model = dj.layers.MLP((4, 8, 2), rates=0.5, rngs=nnx.Rngs(0))
-      >>> sorted(dj.evaluate(model, jnp.ones((3, 4)), jnp.zeros(3, int)))
-      ['error', 'loss']
-    """
-    check_shared("x", x)
-    check_shared("y", y)
-    x, y = jnp.asarray(x), jnp.asarray(y)
-    check_data({"train": (x, y)}, 1)
-    _check_metrics(metrics)
-    if metrics is CLASSIFICATION:
-        _check_labels("y", y, _shape_of_outputs(model, x))
-    structure, state = split(model)
-    with devices_of(x):
-        values = _measured(structure, tuple(metrics.items()), state, x, y)
-    return {name: float(value) for name, value in values.items()}
+@functools.lru_cache(maxsize=64)
+def _loop(parts: Same, batch_size: int) -> Loop:
+    """The loop of an optimizer, a loss and a thinning, kept for the next call with the like."""
+    optimizer, loss, thin = parts.value
+    return make_loop(None, lambda hyper: optimizer, batch_size=batch_size, loss=loss, thin=thin)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _measured(structure, metrics, state, x, y):
-    def measure(x, y):  # of a model for each chunk: it may write variables as it evaluates
-        model = structure.merge(state)
-        model.eval()
-        return measured(dict(metrics), model, x, y)
+def _batches(x: Any, steps: int | None, checkpoint_dir: Any, of_arrays: tuple) -> Batches:
+    """The batches of `fit`, unless it is asked for what only arrays allow."""
+    names = ("validation_split", "sample_weight", "class_weight", "thin")
+    for name, value in zip(names, of_arrays, strict=True):
+        if value:
+            raise ValueError(
+                f"{name} is for x and y that are arrays, and x is an iterable of batches; batches "
+                "may bring weights, as (x, y, weights), and validation_data may be batches too."
+            )
+    if steps is not None:
+        checks.check_count("steps_per_epoch", steps)
+    batches = Batches(x, steps=steps)
+    if batches.once and checkpoint_dir is not None:
+        raise ValueError(
+            "x is an iterator, which cannot be taken up where a checkpoint was saved; write a "
+            "function of the epoch that returns one, such as lambda epoch: batches(seed=epoch)."
+        )
+    return batches
 
-    return mean_in_chunks(measure, x, y)
+
+def _example(data: Any) -> tuple[Examples, Examples]:
+    return (data.first() if isinstance(data, Batches) else data)[:2]
 
 
 def _but_streams(rest: nnx.State) -> nnx.State:
     """What training leaves in the model: its own streams stay, of whatever keys they are."""
     return nnx.filter_state(rest, nnx.Not(nnx.RngState))
-
-
-def _check_counts(epochs: int, batch_size: int) -> None:
-    for name, count in (("epochs", epochs), ("batch_size", batch_size)):
-        if not isinstance(count, Integral):
-            raise TypeError(f"{name} is {count!r}; write a whole number, such as 10.")
-        if count < 1:
-            raise ValueError(f"{name} is {count}; write 1 or more.")
-
-
-def _check_metrics(metrics: Metrics) -> None:
-    if not isinstance(metrics, Mapping):
-        raise TypeError(
-            f"metrics is {metrics!r}; write names and functions (model, x, y) -> a number, such as "
-            '{"loss": dj.train.cross_entropy}.'
-        )
-
-
-def _shown(parts: object) -> str:
-    if isinstance(parts, Sequence):
-        return f"has {len(parts)} parts"
-    return f"is {type(parts).__name__}"
-
-
-def _shape_of_outputs(model: nnx.Module, x: Array) -> tuple[int, ...]:
-    structure, state = split(model)
-
-    def outputs(state, x):
-        model = structure.merge(state)
-        model.eval()
-        return model(x)
-
-    with devices_of(x):
-        found = jax.eval_shape(outputs, state, x)
-    if not isinstance(found, jax.ShapeDtypeStruct) or found.ndim < 2:
-        raise TypeError(
-            f"the model's outputs are {found}, and the default loss and metrics take one array of "
-            "logits (examples, ..., classes): give loss= and metrics=, functions (model, x, y) -> "
-            "a number, for others."
-        )
-    return found.shape
-
-
-def _check_labels(name: str, y: Array, outputs: tuple[int, ...]) -> None:
-    """Raise unless y fits the default loss and metrics, which take integer labels."""
-    classes = outputs[-1]
-    if not jnp.issubdtype(y.dtype, jnp.integer) or y.shape[1:] != outputs[1:-1]:
-        raise TypeError(
-            f"the labels of {name} are {y.dtype} of shape {y.shape}, and the default loss and "
-            f"metrics take integers of shape {(len(y), *outputs[1:-1])}: write y.argmax(-1) for "
-            "one-hot rows, y[..., 0] for a column, y.astype(int) for whole numbers, or give loss= "
-            "and metrics= for other targets."
-        )
-    low, high = int(y.min()), int(y.max())
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"the labels of {name} run from {low} to {high}, and the model has {classes} outputs: "
-            f"label the classes 0 to {classes - 1}, or give the model more outputs."
-        )

@@ -12,6 +12,8 @@ from flax import nnx
 from dropout_jax._checks import check_key
 from dropout_jax._sharding import rows_of
 from dropout_jax.keys import site_key
+from dropout_jax.train.calls import in_evaluation
+from dropout_jax.train.examples import Examples, count
 from dropout_jax.train.gather import put, take
 from dropout_jax.train.metrics import (
     CLASSIFICATION,
@@ -25,20 +27,21 @@ from dropout_jax.train.step import make_step
 from dropout_jax.train.thin import Chain, Thin, chain_of, draw, scale_instead
 from dropout_jax.typing import Array, Key
 
-Split = tuple[Array, Array]
+Split = tuple[Examples, Examples]
 Data = Mapping[str, Split]
-"""Named splits (x, y); "train" is trained on, all are evaluated."""
+"""Named splits (x, y); "train" is trained on, all are evaluated. "train" may have weights too."""
 Build = Callable[[nnx.Rngs, Any], nnx.Module]
 MakeOptimizer = Callable[[Any], optax.GradientTransformation]
 
 
 class Loop(NamedTuple):
-    """The three pure functions a run is made of; each can be jitted and vmapped."""
+    """The pure functions a run is made of; each can be jitted and vmapped."""
 
     batch_size: int
     init: Callable[[Key, Any, Data], State]
     epoch: Callable[[State, Data], tuple[State, Array]]
     evaluate: Callable[[State, Data], dict[str, Array]]
+    step: Callable[..., tuple[State, Array]]
 
 
 class Result(NamedTuple):
@@ -84,19 +87,24 @@ def make_loop(
         model = build(nnx.Rngs(site_key(key, "init")), hyper)
         return start(key, hyper, model, optimizer(hyper))
 
+    def step(state, *batch):
+        return make_step(optimizer(state.hyper), loss)(state, *batch)
+
     def epoch(state, data):
-        x, y = map(jnp.asarray, data["train"])
-        steps = len(x) // batch_size
+        data = jax.tree.map(jnp.asarray, tuple(data["train"]))
+        examples = count(data)
+        steps = examples // batch_size
         order_key = jax.random.fold_in(site_key(state.key, "order"), state.step // steps)
-        order = jax.random.permutation(order_key, len(x))[: steps * batch_size]
+        order = jax.random.permutation(order_key, examples)[: steps * batch_size]
         chain = chain_of(state.model(), thin) if thin else None
-        edit = (lambda model: scale_instead(model, chain)) if thin else (lambda model: None)
-        step = make_step(optimizer(state.hyper), loss, edit)
+        edit = (lambda model: scale_instead(model, chain)) if thin else None
+        update = make_step(optimizer(state.hyper), loss, edit)
 
         def stretch(state, rows):
-            return jax.lax.scan(
-                lambda state, rows: step(state, *(rows_of(a, rows) for a in (x, y))), state, rows
-            )
+            def one(state, rows):
+                return update(state, *jax.tree.map(lambda a: rows_of(a, rows), data))
+
+            return jax.lax.scan(one, state, rows)
 
         batches = order.reshape(steps, batch_size)
         if thin is None:
@@ -112,8 +120,7 @@ def make_loop(
     def evaluate(state, data):
         def measure(x, y):  # of a model for each chunk: it may write variables as it evaluates
             model = state.model()
-            model.eval()
-            return measured(metrics, model, x, y)
+            return in_evaluation(model, lambda model: measured(metrics, model, x, y))
 
         return {
             f"{split}_{name}": value
@@ -121,7 +128,7 @@ def make_loop(
             for name, value in mean_in_chunks(measure, x, y).items()
         }
 
-    return Loop(batch_size, init, epoch, evaluate)
+    return Loop(batch_size, init, epoch, evaluate, step)
 
 
 def thinned(stretch: Callable, chain: Chain, state: State, rows: Array) -> tuple[State, Array]:
@@ -211,11 +218,11 @@ def check_data(data: Data, batch_size: int) -> None:
     """Raise unless there is a "train" split that fills a batch, and x and y belong together."""
     if "train" not in data:
         raise ValueError(f"data has splits {sorted(data)}; one must be 'train': (x, y).")
-    for name, (x, y) in data.items():
-        if len(x) != len(y):
-            raise ValueError(f"{name} has {len(x)} inputs and {len(y)} targets.")
-        if not len(x):
+    for name, (x, y, *_) in data.items():
+        if count(x) != count(y):
+            raise ValueError(f"{name} has {count(x)} inputs and {count(y)} targets.")
+        if not count(x):
             raise ValueError(f"the split {name!r} is empty; leave it out.")
-    count = len(data["train"][0])
-    if not 1 <= batch_size <= count:
-        raise ValueError(f"batch_size is {batch_size} and there are {count} training examples.")
+    examples = count(data["train"])
+    if not 1 <= batch_size <= examples:
+        raise ValueError(f"batch_size is {batch_size} and there are {examples} training examples.")

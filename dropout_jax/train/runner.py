@@ -1,10 +1,9 @@
 """Runs from the host: progress, history and checkpoints."""
 
-import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from dropout_jax.train.loop import Data, Loop, State
+from dropout_jax.train.batches import AHEAD, Batches
+from dropout_jax.train.history import History, history_of
+from dropout_jax.train.loop import Data, Loop
 from dropout_jax.train.processes import losses_explained
 from dropout_jax.train.saver import Every, Saver
+from dropout_jax.train.state import State
+from dropout_jax.train.stopping import Best, kept
 from dropout_jax.typing import Array
 
 
 class NonFiniteLossError(FloatingPointError):
     """The loss or the weights became NaN or infinite; the message names the step."""
-
-
-@dataclasses.dataclass(frozen=True)
-class History:
-    """Metrics by evaluation: `history["val_error"]` is (evaluations,) or (evaluations, runs).
-
-    Attributes:
-      epochs: the epoch after which each row was taken, counted from 1.
-      metrics: name -> values; "loss" is the mean training loss of the epoch, noise included.
-      seconds: wall-clock of each row's training, without the evaluation.
-
-    Example:
-      >>> import dropout_jax as dj, numpy as np
-      >>> metrics = {"loss": np.array([0.7, 0.4])}
-      >>> history = dj.History(np.array([1, 2]), metrics, np.array([1.0, 1.0]))
-      >>> float(history["loss"][-1])
-      0.4
-    """
-
-    epochs: np.ndarray
-    metrics: dict[str, np.ndarray]
-    seconds: np.ndarray
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.metrics[name]
 
 
 def run(
@@ -62,13 +40,16 @@ def run(
     label: str = "",
     in_turn: bool = False,
     on_epoch: Callable[[State], Any] = lambda state: None,
+    measure: Callable[[State], Mapping[str, Any]] = lambda state: {},
+    stop: Callable[[int, dict[str, Any]], Any] = lambda epoch, metrics: False,
+    best: Best | None = None,
 ) -> tuple[State, History]:
     """Train for `epochs` epochs from `state`, which may hold many runs side by side.
 
     Args:
       loop: from `make_loop`.
       state: from `loop.init`, or `jax.vmap(loop.init, (0, 0, None))` for one run a key.
-      data: named splits, "train" among them.
+      data: named splits, "train" among them, which may be `Batches`.
       epochs: passes over the training data, counted from the first start.
       evaluate: the splits to evaluate; all by default.
       evaluate_every: epochs between evaluations; the last epoch always has one.
@@ -84,6 +65,9 @@ def run(
         advancing together: faster on a CPU whose caches one network fills.
       on_epoch: called with the state after each complete epoch, evaluation included, and with the
         one the run starts from.
+      measure: state -> more metrics, numbers or arrays, computed by the host at each evaluation.
+      stop: called with the epoch and its metrics after each evaluation; True stops the run.
+      best: of one run, which epoch's weights to keep as `state.best`, and when to stop.
 
     Returns:
       The last state and a `History`.
@@ -95,14 +79,19 @@ def run(
         trains in that folder; it cannot be written, or the disk is full.
       KeyboardInterrupt: passed on; the last complete epoch is saved.
     """
-    many = _one_by_one if in_turn else lambda f: jax.vmap(f, (0, None))
-    many = many if state.key.ndim else (lambda f: f)
-    train_epoch, evaluate_all = jax.jit(many(_watched_epoch(loop))), jax.jit(many(loop.evaluate))
+    turns = "in turn" if in_turn else "together"
+    train_epoch, evaluate_all, many = _programs(loop, turns if state.key.ndim else "alone")
     watched = {name: data[name] for name in (data if evaluate is None else evaluate)}
-    data = {"train": data["train"]}
     state = jax.tree.map(_not_weak, state)  # as it is after a step
     shown = progress and jax.process_index() == 0
-    saver = Saver(checkpoint_dir, checkpoint_every, many(loop.epoch), state, data)
+    state = state if best is None else kept(state)
+    if isinstance(data["train"], Batches):
+        train_epoch, fingerprint = _streamed(loop, data["train"])
+    else:
+        data = {"train": data["train"]}
+        train_epoch = functools.partial(_of_data, train_epoch, data)
+        fingerprint = many(loop.epoch), data
+    saver = Saver(checkpoint_dir, checkpoint_every, fingerprint[0], state, fingerprint[1])
     try:
         with saver, losses_explained(saver.where):
             state, rows, done, seconds = saver.resume(state, epochs)
@@ -110,34 +99,96 @@ def run(
             bar = tqdm(total=epochs, initial=done, desc=label, unit="epoch", disable=not shown)
             with bar:
                 for epoch in range(done + 1, epochs + 1):
+                    if best and best.is_over(rows):
+                        break
                     start = time.perf_counter()
-                    next_state, losses = jax.block_until_ready(train_epoch(state, data))
+                    next_state, losses = jax.block_until_ready(train_epoch(state, epoch))
                     seconds += time.perf_counter() - start
                     _check_finite(np.asarray(losses), epoch, rows)
                     bar.update()
+                    metrics = None
                     if epoch % evaluate_every == 0 or epoch == epochs:
-                        found = evaluate_all(next_state, watched)
-                        metrics = {"loss": jnp.mean(losses, axis=-1), **found}
-                        values = {name: np.asarray(v).tolist() for name, v in metrics.items()}
-                        rows = [*rows, {"epoch": epoch, "seconds": seconds, "metrics": values}]
-                        bar.set_postfix({k: f"{jnp.nanmean(v):.4f}" for k, v in metrics.items()})
+                        found = evaluate_all(next_state, watched) if watched else {}
+                        found = {"loss": jnp.mean(losses, axis=-1), **found, **measure(next_state)}
+                        metrics = {name: np.asarray(v).tolist() for name, v in found.items()}
+                        rows = [*rows, {"epoch": epoch, "seconds": seconds, "metrics": metrics}]
+                        bar.set_postfix(_shown(metrics))
                         seconds = 0.0
+                        if best and best.is_new(rows):
+                            next_state = kept(next_state)
                     state = next_state
                     saver.complete(epoch, state, rows, seconds)
                     on_epoch(state)
                     saver.save_if_due()
+                    if metrics is not None and stop(epoch, metrics) is True:
+                        break
     except KeyboardInterrupt:
         print(f"interrupted; {saver.where()}.", file=sys.stderr)
         raise
-    return state, _history(rows)
+    return state, history_of(rows)
 
 
 def _not_weak(leaf: Array) -> Array:
     return jnp.asarray(leaf, leaf.dtype) if getattr(leaf, "weak_type", False) else leaf
 
 
+@functools.lru_cache(maxsize=64)
+def _programs(loop: Loop, how: str) -> tuple[Callable, Callable, Callable]:
+    """The compiled epoch and evaluation of one run or of many, kept for the next call."""
+    ways = {"alone": lambda f: f, "together": lambda f: jax.vmap(f, (0, None))}
+    many = (ways | {"in turn": _one_by_one})[how]
+    return jax.jit(many(_watched_epoch(loop))), jax.jit(many(loop.evaluate)), many
+
+
 def _one_by_one(f: Callable) -> Callable:
     return lambda state, data: jax.lax.map(lambda one: f(one, data), state)
+
+
+def _of_data(program: Callable, data: Data, state: State, epoch: int) -> tuple[State, Array]:
+    return program(state, data)
+
+
+def _streamed(loop: Loop, batches: Batches) -> tuple[Callable, tuple[Callable, Data]]:
+    """An epoch over batches from the host, and what to tell the run by: its step."""
+    step, finite = _step_of(loop)
+
+    def train_epoch(state, epoch):
+        losses = []
+        for batch in batches.epoch(epoch - 1):
+            if len(losses) > AHEAD:
+                losses[-AHEAD].block_until_ready()  # no more batches on the device than these
+            state, loss = step(state, *batch)
+            losses.append(loss)
+        if not losses:
+            raise ValueError(
+                f"{batches.name} has no batch in epoch {epoch}; write a function of the epoch that "
+                "returns a new iterable, or fewer epochs."
+            )
+        losses = jnp.stack(losses)
+        return state, losses.at[-1].set(jnp.where(finite(state), losses[-1], jnp.nan))
+
+    batch = jax.tree.map(jnp.zeros_like, batches.first())
+    return train_epoch, (lambda state, data: loop.step(state, *data["train"]), {"train": batch})
+
+
+@functools.lru_cache(maxsize=64)
+def _step_of(loop: Loop) -> tuple[Callable, Callable]:
+    return jax.jit(loop.step), jax.jit(_is_finite)
+
+
+def _is_finite(state: State) -> Array:
+    finite = (jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state.params))
+    return functools.reduce(jnp.logical_and, finite, jnp.bool_(True))
+
+
+def _shown(metrics: dict[str, Any]) -> dict[str, str]:
+    """Numbers, or means over runs that have one, for the bar."""
+    shown = {}
+    for name, value in metrics.items():
+        numbers = np.ravel(value)[~np.isnan(np.ravel(value))]
+        if np.ndim(value) < 2:
+            shown[name] = f"{numbers.mean():.4f}" if len(numbers) else "nan"
+    return shown
 
 
 def _watched_epoch(loop: Loop) -> Callable[[State, Data], tuple[State, Array]]:
@@ -145,26 +196,9 @@ def _watched_epoch(loop: Loop) -> Callable[[State, Data], tuple[State, Array]]:
 
     def epoch(state, data):
         state, losses = loop.epoch(state, data)
-        finite = (jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state.params))
-        good = functools.reduce(jnp.logical_and, finite, True)
-        return state, losses.at[-1].set(jnp.where(good, losses[-1], jnp.nan))
+        return state, losses.at[-1].set(jnp.where(_is_finite(state), losses[-1], jnp.nan))
 
     return epoch
-
-
-def _history(rows: list[dict[str, Any]]) -> History:
-    """NaN where a run that went on was asked for other metrics than before."""
-    names = dict.fromkeys(name for row in rows for name in row["metrics"])
-
-    def values(name):
-        return [row["metrics"].get(name, np.full_like(row["metrics"]["loss"], np.nan))
-                for row in rows]  # fmt: skip
-
-    return History(
-        np.array([row["epoch"] for row in rows]),
-        {name: np.array(values(name), np.float32) for name in names},
-        np.array([row["seconds"] for row in rows]),
-    )
 
 
 def _check_finite(losses: np.ndarray, epoch: int, rows: list[dict[str, Any]]) -> None:

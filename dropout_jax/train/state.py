@@ -10,6 +10,7 @@ from flax import nnx
 
 from dropout_jax._nnx import Structure, rekey, split
 from dropout_jax.keys import site_key
+from dropout_jax.train.optimizers import adapted
 from dropout_jax.typing import Array, Key
 
 
@@ -49,5 +50,5 @@ def start(
     """The first state of a run from a model; its random streams begin anew from the key."""
     structure, params, rest = split(model, nnx.Param, ...)
     rest = rekey(rest, site_key(key, "noise"))
-    step = jnp.zeros((), jnp.int32)
-    return State(key, step, hyper, params, rest, optimizer.init(params), structure)
+    opt_state = adapted(optimizer).init(params)
+    return State(key, jnp.zeros((), jnp.int32), hyper, params, rest, opt_state, structure)

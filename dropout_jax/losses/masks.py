@@ -64,6 +64,7 @@ def multi_sample(
         h = repeated(features(model, x), samples)
         return jnp.mean(loss(head(model, h), repeated(y, samples)))
 
+    objective.takes_labels = loss is optax.softmax_cross_entropy_with_integer_labels
     return objective
 
 

@@ -1,0 +1,10 @@
+from . import masks as masks
+from . import ready as ready
+from .masks import Loss as Loss
+from .masks import multi_sample as multi_sample
+from .masks import r_drop as r_drop
+from .ready import bce as bce
+from .ready import cross_entropy as cross_entropy
+from .ready import gaussian_nll as gaussian_nll
+from .ready import mae as mae
+from .ready import mse as mse
