@@ -189,7 +189,7 @@ def fit(
     return history
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _loop(parts: Same, batch_size: int) -> Loop:
     """The loop of an optimizer, a loss and a thinning, kept for the next call with the like."""
     optimizer, loss, thin = parts.value

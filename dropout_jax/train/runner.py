@@ -132,7 +132,7 @@ def _not_weak(leaf: Array) -> Array:
     return jnp.asarray(leaf, leaf.dtype) if getattr(leaf, "weak_type", False) else leaf
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _programs(loop: Loop, how: str) -> tuple[Callable, Callable, Callable]:
     """The compiled epoch and evaluation of one run or of many, kept for the next call."""
     ways = {"alone": lambda f: f, "together": lambda f: jax.vmap(f, (0, None))}
@@ -171,7 +171,7 @@ def _streamed(loop: Loop, batches: Batches) -> tuple[Callable, tuple[Callable, D
     return train_epoch, (lambda state, data: loop.step(state, *data["train"]), {"train": batch})
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _step_of(loop: Loop) -> tuple[Callable, Callable]:
     return jax.jit(loop.step), jax.jit(_is_finite)
 

@@ -14,12 +14,14 @@ from tqdm import tqdm
 from experiments import benchmark
 from experiments.benchmark import compiled, libraries, report, suites
 from experiments.benchmark.family import family
+from experiments.benchmark.fit import fit
+from experiments.benchmark.fit import table as fit_table
 from experiments.benchmark.thin import thin
 from experiments.benchmark.transformer import transformer
 from experiments.harness.cli import cli, user_errors
 from experiments.records.provenance import command, provenance
 
-Suite = Literal["masks", "grad", "train_step", "thin", "family", "transformer", "compiled"]
+Suite = Literal["masks", "grad", "train_step", "thin", "family", "transformer", "fit", "compiled"]
 SUITES = {
     "masks": suites.masks,
     "grad": suites.grad,
@@ -27,10 +29,12 @@ SUITES = {
     "thin": thin,
     "family": family,
     "transformer": transformer,
+    "fit": fit,
     "compiled": compiled.compiled,
 }
 
 
+TABLES = {"compiled": compiled.table, "fit": fit_table}
 # A dispatch takes some 10 us, and has to take less than the device does.
 GPU_SIZES = ((8192, 8192),)
 GPU_BLOCK = (32, 512, 1024)  # of a transformer: what a CPU takes seconds for
@@ -61,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     for suite in config.suites:
         start, load = time.perf_counter(), os.getloadavg()[0]
         rows = list(tqdm(SUITES[suite](found, plan), desc=suite, unit="row", disable=None))
-        table = compiled.table if suite == "compiled" else report.table
+        table = TABLES.get(suite, report.table)
         print(f"\n{suite}\n{table(rows)}", flush=True)
         source = provenance("benchmark", data_sha256=None, wall_seconds=time.perf_counter() - start)
         source |= {

@@ -43,6 +43,7 @@ class Plan(NamedTuple):
     lives: tuple[int, ...] = (1, 3, 10, 30, 100)
     blocks: tuple[int, ...] = (1, 64)
     epoch_rounds: int = 5
+    examples: int = 1536
     matrix: tuple[int, ...] = (1024, 1024)
     image: tuple[int, ...] = (16, 32, 32, 64)
     attention: tuple[int, ...] = (8, 8, 128, 128)
@@ -65,6 +66,7 @@ QUICK = Plan(
     lives=(1, 20),
     blocks=(1,),
     epoch_rounds=2,
+    examples=64,
     matrix=(16, 64),
     image=(2, 8, 8, 4),
     attention=(2, 2, 8, 8),

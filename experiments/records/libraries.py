@@ -8,6 +8,8 @@ OURS_KEY = "dropout_jax residual=key"
 OURS_KERNEL = "dropout_jax.kernel"
 ATTENTION_TOO = "dropout_jax, attention too"
 FLAX_NNX = "flax.nnx"
+KERAS = "keras"
+PLAIN_LOOP = "nnx.jit loop"
 DROPOUT, NORMAL = "dropout", "x * normal"  # the floors of the family
 FLOORS = (FLOOR, NO_DROPOUT)
 

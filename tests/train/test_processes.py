@@ -88,7 +88,7 @@ def test_data_of_one_process_are_refused(two):
         assert found["fit of NumPy"].startswith("x is of this process alone, and there are 2")
         assert "jax.make_array_from_process_local_data(" in found["fit of NumPy"]
         assert found["evaluation of NumPy"].startswith("x is of this process alone")
-        assert found["validation of NumPy"].startswith("validation_data is of this process alone")
+        assert found["validation of NumPy"].startswith("the x of val is of this process alone")
 
 
 @pytest.mark.slow
