@@ -371,7 +371,7 @@ def test_mistakes_get_a_clear_error(change, message):
         train.make_train(mlp, constrained_sgd, **options)(KEY, arrays(HYPER), data)
 
 
-def test_a_legacy_key_gets_a_clear_error():
+def test_what_is_no_key_gets_a_clear_error():
     run = train.make_train(mlp, constrained_sgd, epochs=1, batch_size=16)
     with pytest.raises(TypeError, match=r"write jax\.random\.key\(0\)"):
-        run(jax.random.PRNGKey(0), arrays(HYPER), {"train": xor()})
+        run(0, arrays(HYPER), {"train": xor()})
