@@ -14,36 +14,31 @@ def check(condition: bool, what: str) -> None:
         raise SystemExit(f"error: {what}")
 
 
-def error_of(name: str) -> str:
+def check_names_extra(extra: str, use) -> None:
     try:
-        getattr(dj, name)
+        use()
     except ModuleNotFoundError as error:
-        return str(error)
-    return "none"
+        check(f"pip install 'dropout_jax[{extra}]'" in str(error), str(error))
+    else:
+        raise SystemExit(f"error: {use} needs nothing from the extra {extra}")
 
 
-distribution = importlib.metadata.distribution("dropout_jax")
-files = {str(file) for file in distribution.files or ()}
-check("dropout_jax/py.typed" in files, "py.typed is missing")
-check({f for f in files if f.endswith(".pyi")} >= {"dropout_jax/__init__.pyi"}, "stubs are missing")
-check(not any(f.startswith(("experiments/", "tests/")) for f in files), "experiments are installed")
-check(dj.__version__ == distribution.version, "two versions")
-check(importlib.util.find_spec("flax") is None, "this environment has flax")
-y = jax.jit(lambda key, x: dj.dropout(key, x, 0.5))(jax.random.key(0), jnp.ones(1000))
-check(set(y.tolist()) == {0.0, 2.0}, "dropout is wrong")
-for name in ("fit", "layers", "linen", "max_norm", "mc_predict", "losses"):
-    getattr_error = error_of(name) if name != "layers" else None
-    if name == "layers":
-        try:
-            from dropout_jax.layers import Dropout  # noqa: F401
-        except ModuleNotFoundError as error:
-            getattr_error = str(error)
-    check("pip install 'dropout_jax[train]'" in str(getattr_error), f"dj.{name}: {getattr_error}")
-try:
-    dj.data.load_digits()
-except ModuleNotFoundError as error:
-    check("dropout_jax[data]" in str(error), f"load_digits: {error}")
-else:
-    raise SystemExit("error: load_digits needs no scikit-learn")
-installed = len(list(importlib.metadata.distributions()))
-print(f"the wheel works: {installed} packages installed, version {dj.__version__}")
+def main() -> None:
+    distribution = importlib.metadata.distribution("dropout_jax")
+    files = {str(file) for file in distribution.files or ()}
+    folders = {file.split("/")[0] for file in files}
+    check({"dropout_jax/py.typed", "dropout_jax/__init__.pyi"} <= files, "no types in the wheel")
+    check(not folders & {"experiments", "tests"}, f"the wheel installs {folders}")
+    check(dj.__version__ == distribution.version, f"it says it is {dj.__version__}")
+    check(importlib.util.find_spec("flax") is None, "this environment has flax")
+    y = jax.jit(lambda key, x: dj.dropout(key, x, 0.5))(jax.random.key(0), jnp.ones(1000))
+    check(set(y.tolist()) == {0.0, 2.0}, "dropout is wrong")
+    for name in ("fit", "layers", "linen", "max_norm", "mc_predict", "losses"):
+        check_names_extra("train", lambda name=name: dir(getattr(dj, name)) and dj.layers.Dropout)
+    check_names_extra("data", dj.data.load_digits)
+    count = len(list(importlib.metadata.distributions()))
+    print(f"the wheel works: {count} packages installed, version {dj.__version__}")
+
+
+if __name__ == "__main__":
+    main()
