@@ -8,8 +8,8 @@ batches at random. The best along a run is chosen on the text that it is reporte
 does; the last is beside it.
 
 Command: python -m experiments.shakespeare                    (the CPU network, 5 seeds)
-         python -m experiments.shakespeare --size gpu --rate 0.2
-         python -m experiments.shakespeare --seeds 1 --prompt "ROMEO:"    (prints a sample as well)
+         python -m experiments.shakespeare --size gpu --rates 0 0.1 0.2 0.3 0.4
+         python -m experiments.shakespeare --shares 0.015625 0.0625 0.25 1 --rates 0 0.1 0.2 0.4
 Data: DROPOUT_JAX_DATA/shakespeare/input.txt
 """
 
@@ -24,11 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from dropout_jax import train
-from experiments.harness import cli, once
+from dropout_jax._checks import check_rate
+from experiments.harness import cli
+from experiments.harness.launch import Columns, final, launch
 from experiments.harness.training import seed_keys
 from experiments.nets import gpt, text
 from experiments.nets.gpt import GPT, PLACES, Place
-from experiments.records import record, stats
+from experiments.records import record
 
 
 class Setting(NamedTuple):
@@ -62,10 +64,35 @@ class Config(cli.Common):
     """which part of the training text to train on: the first so much"""
     updates: int | None = None
     """updates of the weights; not given: nanoGPT's"""
-    in_turn: bool = field(default=False, metadata=record.NOT_RECORDED)
-    """the seeds take turns, in place of advancing together"""
     prompt: str = field(default="", metadata=record.NOT_RECORDED)
-    """continue this text with the first seed's network"""
+    """after training, continue this text with the first seed's network, and print it"""
+
+
+@dataclass(frozen=True)
+class Study(cli.Common):
+    """Every rate on every share of the text."""
+
+    size: Literal["cpu", "gpu"] = "cpu"
+    """nanoGPT's network for a CPU (4 layers of 128) or a GPU (6 of 384)"""
+    rates: tuple[float, ...] = (0.0,)
+    """rates of dropping at the places"""
+    places: tuple[Place, ...] = PLACES
+    """where to drop"""
+    shares: tuple[float, ...] = (1.0,)
+    """which parts of the training text to train on: the first so much"""
+    updates: int | None = None
+    """updates of the weights; not given: nanoGPT's"""
+    prompt: str = field(default="", metadata=record.NOT_RECORDED)
+    """after training, continue this text with the first seed's network, and print it"""
+
+
+def configs(study: Study) -> list[Config]:
+    same = {name: getattr(study, name) for name in ("size", "places", "updates", "prompt")}
+    return [
+        Config(**cli.shared(study), **same, rate=check_rate(rate), share=share)
+        for share in study.shares
+        for rate in study.rates
+    ]
 
 
 def setting_of(config: Config) -> Setting:
@@ -118,7 +145,6 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
         checkpoint_dir=checkpoint_dir,
         progress=sys.stderr.isatty(),
         label=f"{config.size}, rate {config.rate:g}, {setting.evaluate_every} updates each",
-        in_turn=config.in_turn,
     )
     if config.prompt:
         print(sample(config, words, jax.tree.map(lambda leaf: leaf[0], state).model()))
@@ -142,7 +168,7 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
 
 
 def sample(config: Config, words: text.Text, model: GPT, length: int = 400) -> str:
-    """The config's prompt, continued."""
+    """The config's prompt, continued by the model."""
     unknown = sorted(set(config.prompt) - set(words.symbols))
     if unknown:
         raise ValueError(f"--prompt has {unknown[0]!r}, which the text does not have")
@@ -151,15 +177,23 @@ def sample(config: Config, words: text.Text, model: GPT, length: int = 400) -> s
     return "".join(words.symbols[i] for i in written.tolist())
 
 
+COLUMNS: Columns = {
+    "passes over the text": lambda r: f"{r.extra['passes_over_the_text']:.1f}",
+    "validation loss": final("val_loss", 3),
+    "best along the run": final("best_val_loss", 3),
+    "training loss": final("train_loss", 3),
+    "seconds an update": lambda r: f"{r.extra['seconds_per_update']:.3f}",
+}
+
+
+def label(config: Config) -> str:
+    return f"{config.size}, rate {config.rate:g}, share {config.share:g}"
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    config = cli.cli(Config, __doc__, argv)
+    study = cli.cli(Study, __doc__, argv)
     with cli.user_errors():
-        found = once.record_of("shakespeare", config, run)
-        last, best = (stats.plus_minus(found.final[m], 3) for m in ("val_loss", "best_val_loss"))
-        row = [config.size, f"{config.rate:g}", found.extra["updates"], last, best]
-        header = ["network", "rate", "updates", "validation loss", "best along the run"]
-        print(cli.text_table(header, [row]))
-        print(f"{found.extra['seconds_per_update']:.3f} s an update of {config.seeds} seeds")
+        launch("shakespeare", configs(study), run, label=label, columns=COLUMNS)
 
 
 if __name__ == "__main__":
