@@ -50,7 +50,6 @@ def epochs_of(config: Any) -> int:
 class Outcome:
     """The seeds after training. Arrays of `state` and metrics have an axis of runs."""
 
-    build: train.Build
     loop: Loop
     state: State
     history: History
@@ -168,4 +167,4 @@ def train_seeds(
         metrics = {name: values[:, None] for name, values in metrics.items()}
         state = jax.tree.map(lambda leaf: leaf[None], state)
     history = dataclasses.replace(history, epochs=history.epochs * at_once, metrics=metrics)
-    return Outcome(build, loop, state, history, splits)
+    return Outcome(loop, state, history, splits)

@@ -1,15 +1,20 @@
-"""Fill the marked parts of a page from the records: tables and single values.
+"""Fill the tables and values of the pages from the committed records; --check only compares.
 
 A table stands between `<!-- table:NAME -->` and `<!-- /table -->`, on lines of its own. A value
 stands between `<!-- value:WHAT -->` and `<!-- /value -->` inside a sentence; `values.py` says what
 WHAT can be. Standard library only, so that `scripts/make_tables` runs anywhere.
+Exit code 0: all are as the records say. 1 (with --check): the named parts differ. 2: bad input.
 """
 
+import argparse
+import os
 import posixpath
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.records.record import RESULTS
+from experiments.records.record import RESULTS, ROOT
 from experiments.report import blocks
 from experiments.report.values import value
 
@@ -52,3 +57,31 @@ def regenerate(text: str, results: Path = RESULTS, folder: str = ".") -> tuple[s
 def table(name: str, results: Path, folder: str) -> str:
     """A table with its links made relative to the folder of a page."""
     return LINK.sub(lambda to: posixpath.relpath(to[0], folder), blocks.table(name, results))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `scripts/make_tables`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if one differs")
+    parser.add_argument("--pages", type=Path, nargs="+", default=all_pages())
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args(argv)
+    found = []
+    try:
+        for page in arguments.pages:
+            folder = os.path.relpath(page.parent, ROOT)
+            text = page.read_text(encoding="utf-8")
+            made, differing = regenerate(text, arguments.results, folder)
+            if not arguments.check and differing:
+                page.write_text(made, encoding="utf-8")
+            found += differing
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for name in found:
+        print(f"{name}: {'differs from the records' if arguments.check else 'made anew'}")
+    return int(arguments.check and bool(found))
+
+
+def all_pages() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

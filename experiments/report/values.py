@@ -11,7 +11,7 @@ A page writes `<!-- value:mnist_table2/dropout_relu_3x1024@12000 --><!-- /value 
     HIGHER - LOWER sigmas    the difference in standard errors
     HIGHER / LOWER      ratio of the two means; also METRIC
     RUN METRIC / METRIC ratio of the means of two metrics of one run
-    published NAME      a number of `records/literature.py`; or CURVE@X, a point of a curve there
+    published NAME      a number of `records/literature/`; or CURVE@X, a point of a curve there
     benchmark SUITE COLUMN LIBRARY NAME=VALUE ...   a measured time; or lowest, highest of several
 
 where a RUN is `experiment/name of its file` or `experiment/row@updates`, and `digits=1` anywhere
