@@ -169,6 +169,16 @@ def test_scripts_that_pages_name_can_be_started():
         assert os.access(ROOT / name, os.X_OK), name
 
 
+def test_contributing_names_files_that_exist():
+    page = text("CONTRIBUTING.md")
+    named = re.findall(r"`([\w./]+/[\w.]*\.(?:py|pyi|md|txt|json|toml))`", page)
+    named += re.findall(r"`((?:\w+/)+)`", page)
+    assert len(named) > 10
+    folders = [ROOT, ROOT / "dropout_jax", ROOT / "experiments"]
+    missing = [name for name in named if not any((folder / name).exists() for folder in folders)]
+    assert missing == []
+
+
 def test_every_experiment_has_a_page():
     results = ROOT / "experiments" / "results"
     experiments = {folder.name for folder in results.iterdir() if (folder / "").is_dir()}
