@@ -48,13 +48,13 @@ def identity_of(epoch: Callable, state: State, data: Data) -> dict[str, Any]:
         "program": program,
         "portable": portable,
         "settings": [_crc(value) for value in _settings(state)],
-        "weights": weights_of(state),
+        "weights": weights_of(state.params),
     }
 
 
-def weights_of(state: State) -> list[int]:
-    """The checksums of a state's parameters."""
-    return [_crc(leaf) for leaf in jax.tree.leaves(state.params)]
+def weights_of(params: Any) -> list[int]:
+    """The checksums of parameters."""
+    return [_crc(leaf) for leaf in jax.tree.leaves(params)]
 
 
 def platform(state: State, data: Data) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Saver:
         try:
             if error is not None and jax.process_count() == 1:
                 left = [some.state for some in (self._before, self._last) if some]
-                _left[str(self._folder.path)] = [weights_of(state) for state in left]
+                _left[str(self._folder.path)] = [w for state in left for w in _held(state)]
             # Of several processes this one may be the only one that ends.
             alone = error is None or jax.process_count() == 1
             if alone and not isinstance(error, checkpoint.CheckpointError):
@@ -166,7 +166,7 @@ class Saver:
             if saved[part] == self._identity[part] or (part == "program" and ported):
                 continue
             left = _left.get(str(self._folder.path), [])
-            if part == "weights" and self._identity[part] in [weights_of(restored), *left]:
+            if part == "weights" and self._identity[part] in [*_held(restored), *left]:
                 continue  # a model that this run has trained so far
             raise checkpoint.CheckpointError(
                 f"the checkpoint in {self._dir} is of a run with another {difference}; choose "
@@ -176,6 +176,12 @@ class Saver:
         if not changes:
             return "."
         return f" ({', '.join(changes)}): from here the run is no longer bitwise the same."
+
+
+def _held(state: State) -> list[list[int]]:
+    """The checksums of the weights that a model may have been given from a state."""
+    best = [] if state.best is None else [state.best[0]]
+    return [weights_of(params) for params in (state.params, *best)]
 
 
 def _check_every(every: Every) -> None:

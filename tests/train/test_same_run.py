@@ -74,6 +74,15 @@ def test_the_same_call_with_a_model_that_was_interrupted_goes_on(failure, tmp_pa
     assert_same(params_of(model), params_of(straight))
 
 
+def test_a_model_with_its_best_weights_goes_on(tmp_path):
+    options = {"keep_best": "val_loss", "validation_data": task(40, 98), "batch_size": 64}
+    options |= {"optimizer": optax.sgd(30.0), "checkpoint_dir": tmp_path}
+    model = mlp()
+    history = fit(model, **options)
+    assert history["val_loss"].argmin() < 2  # the model has not the last weights
+    assert_same(fit(model, epochs=4, **options)["loss"][:3], history["loss"])
+
+
 # --- what is no difference
 
 
