@@ -36,12 +36,26 @@ def sharding_of(x: Array) -> NamedSharding:
 
 
 def sharding_of_product(x: Array, kernel: Array) -> NamedSharding:
-    """That of x @ kernel: rows as x, columns as the kernel unless the rows use its mesh axes."""
-    rows, (_, columns) = sharding_of(x), sharding_of(kernel).spec
-    mesh = sharding_of(kernel).mesh if rows.mesh.empty else rows.mesh
-    taken = {axis for part in rows.spec[:-1] for axis in _axes(part)}
-    columns = None if taken.intersection(_axes(columns)) else columns
-    return NamedSharding(mesh, PartitionSpec(*rows.spec[:-1], columns))
+    """That of x @ kernel: rows as x, columns as the kernel."""
+    parts = (*sharding_of(x).spec[:-1], sharding_of(kernel).spec[-1])
+    return _sharding_by(parts, x, kernel)
+
+
+def sharding_of_attention(query: Array, values: Array) -> NamedSharding:
+    """That of attention, all (..., length, heads, depth): batch and heads as either is divided."""
+    ours, theirs = sharding_of(query).spec, sharding_of(values).spec
+    either = [our or their for our, their in zip(ours, theirs, strict=True)]
+    return _sharding_by((*either[:-3], ours[-3], either[-2], theirs[-1]), query, values)
+
+
+def _sharding_by(parts, *arrays: Array) -> NamedSharding:
+    """On the mesh of the arrays; what an earlier part is divided by does not divide a later one."""
+    meshes = [sharding_of(array).mesh for array in arrays]
+    spec, taken = [], set()
+    for part in parts:
+        spec.append(None if taken.intersection(_axes(part)) else part)
+        taken.update(_axes(part))
+    return NamedSharding(max(meshes, key=lambda mesh: mesh.size), PartitionSpec(*spec))
 
 
 def product_options(x: Array, kernel: Array) -> dict[str, NamedSharding]:

@@ -13,6 +13,7 @@ from dropout_jax._checks import (
     is_static,
     shared_shape,
 )
+from dropout_jax._sharding import sharding_of_attention, spread
 from dropout_jax.masks import bits, packed
 from dropout_jax.masks.rows import mask_rows
 from dropout_jax.noise.attention import Per, sharing_dims
@@ -107,7 +108,8 @@ def dot_product_attention(
     drawn = shared_shape(shape, sharing_dims(per, len(shape)))
     static = (float(rate) if is_static(rate) else None, drawn, is_causal, precision, block or BLOCK)
     traced = None if is_static(rate) else jnp.asarray(rate)
-    return _attention(None if off else key, traced, query, keys, values, bias, mask, scale, *static)
+    arrays = (None if off else key, traced, query, keys, values, bias, mask, scale)
+    return spread(sharding_of_attention(query, values), _attention, *arrays, *static)
 
 
 def _attention(

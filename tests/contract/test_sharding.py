@@ -219,6 +219,34 @@ def test_eight_devices_do_the_work_of_one(name, kind, layout):
     assert temporaries <= (8 if shared else 1.3) / 8 * temporaries_alone + 4096
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("per", ["head", "batch"])
+def test_attention_in_blocks_is_divided_by_examples_and_heads(per):
+    def program(x):
+        def attend(q, k, v):
+            return dj.dot_product_attention(
+                KEY, q, k, v, RATE, is_causal=True, per=per, block=64)  # fmt: skip
+
+        y, pull = jax.vjp(attend, x, 2 * x, x)
+        return [y, *pull(y)]
+
+    x, spec = jax.random.normal(jax.random.key(1), (8, 256, 8, 16)), P("data", None, "model", None)
+    alone = jax.jit(program).lower(x).compile(QUICKLY)
+    expected, (flops, temporaries, _) = alone(x), cost(alone)
+    for kind in ("automatic", "explicit"):
+        mesh = mesh_of(kind, "both")
+        options = {} if kind == "explicit" else {"out_shardings": NamedSharding(mesh, spec)}
+        with jax.set_mesh(mesh):
+            placed = jax.device_put(x, spec)
+            compiled = jax.jit(program, **options).lower(placed).compile(QUICKLY)
+            found = compiled(placed)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.sharding.is_equivalent_to(NamedSharding(mesh, spec), 4)
+            np.testing.assert_array_equal(ours, theirs)
+        each = cost(compiled)
+        assert each[0] <= 1.1 / 8 * flops and each[1] <= 1.2 / 8 * temporaries and each[2] == []
+
+
 def test_the_search_for_communication_finds_it():
     mesh = mesh_of("automatic", "data")
     x = jax.ShapeDtypeStruct((64, 512), jnp.float32, sharding=NamedSharding(mesh, P("data")))
