@@ -17,6 +17,9 @@ import tyro
 
 import dropout_jax as dj
 from dropout_jax import layers, predict, train
+from experiments.records.record import RESULTS
+from experiments.report import blocks
+from experiments.report.markdown import NOT_RUN
 from experiments.report.pages import MARKED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,6 +188,22 @@ def test_every_experiment_has_a_page():
     pages = {page.stem for page in (ROOT / "docs" / "results").glob("*.md")}
     elsewhere = {"benchmark", "figures", "thinned_noise"}  # docs/speed; on the pages; thinned.md
     assert experiments - pages == elsewhere
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = text("docs/site/zensical.toml")
+    pages = [page for page in PAGES if not page.startswith("docs/site/")]
+    assert [page for page in pages if f'"{page}"' not in navigation] == []
+    assert [page for page in re.findall(r'"([\w./-]+\.md)"', navigation) if page not in pages] == []
+
+
+def test_every_table_and_figure_is_on_a_page():
+    everything = "".join(text(page) for page in PAGES)
+    for name in blocks.tables():
+        shown = f"<!-- table:{name} -->" in everything
+        assert shown or blocks.table(name, RESULTS) == NOT_RUN, name
+    for figure in (RESULTS / "figures").glob("*.png"):
+        assert f"/figures/{figure.name})" in everything, figure
 
 
 def public_names():
