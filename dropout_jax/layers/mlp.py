@@ -110,7 +110,9 @@ class MLP(nnx.Module):
             if site:
                 x = self.activation(x)
             x = drop(x, deterministic=deterministic, rngs=rngs)
-            x = linear(x, **product_options(x, linear.kernel[...]))
+            # A layer that a user put in the place of one may have no such argument.
+            is_linear = isinstance(linear, nnx.Linear)
+            x = linear(x, **(product_options(x, linear.kernel[...]) if is_linear else {}))
         return x
 
     def __getstate__(self):
