@@ -171,10 +171,10 @@ def test_rngs_of_another_type_say_what_to_write(rngs):
 
 def test_a_layer_of_another_kind_may_take_the_place_of_a_linear_one():
     """As concrete dropout does, which wraps the layer and has no kernel of its own."""
-    model = dj.layers.MLP((4, 8, 2), rates=0.0, rngs=nnx.Rngs(0))
+    model = layers.MLP((4, 8, 2), rates=0.0, rngs=nnx.Rngs(0))
     x = jnp.ones((3, 4))
     expected = model(x, deterministic=True)
-    wrapped = (dj.layers.ConcreteDropout(f, 0.1, rngs=nnx.Rngs(1)) for f in model.linears[1:])
+    wrapped = (layers.ConcreteDropout(f, 0.1, rngs=nnx.Rngs(1)) for f in model.linears[1:])
     model.linears = nnx.List([model.linears[0], *wrapped])
     model.eval()
     np.testing.assert_allclose(model(x), expected, rtol=1e-6)
