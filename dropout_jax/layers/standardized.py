@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from dropout_jax._checks import wide_dtype
 from dropout_jax.typing import Array
 
 Loss = Callable[[nnx.Module, Array, Array], Array]
@@ -144,9 +145,10 @@ def _scales(name: str, values: Array) -> tuple[nnx.Variable, nnx.Variable]:
         mean, stddev = jnp.mean(values, axis=0), jnp.std(values, axis=0)
         stddev = jnp.where(stddev > 0, stddev, 1)  # a column that is constant here is only centred
     else:
-        values = _check_columns(name, np.asarray(values))
-        mean, stddev = np.mean(values, axis=0), np.std(values, axis=0)
-    dtype = jnp.result_type(float)
+        values = np.asarray(values)
+        columns = _check_columns(name, values)
+        mean, stddev = np.mean(columns, axis=0), np.std(columns, axis=0)
+    dtype = wide_dtype(values)
     return nnx.Variable(jnp.asarray(mean, dtype)), nnx.Variable(jnp.asarray(stddev, dtype))
 
 

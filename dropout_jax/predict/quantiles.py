@@ -93,7 +93,8 @@ def _quantile(means: Array, stddevs: Array, level: float) -> Array:
         middle = low + (high - low) / 2
         # without noise a step at the mean: 1 where it is not above the middle
         standard = (middle[None] - means) / jnp.maximum(stddevs, tiny)
-        below = jnp.where(stddevs > 0, jax.scipy.stats.norm.cdf(standard), middle[None] >= means)
+        steps = (middle[None] >= means).astype(means.dtype)
+        below = jnp.where(stddevs > 0, jax.scipy.stats.norm.cdf(standard), steps)
         under = jnp.mean(below, axis=0) < level
         return (jnp.where(under, middle, low), jnp.where(under, high, middle)), None
 

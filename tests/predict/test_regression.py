@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen, nnx
+from jax.sharding import AxisType
 from scipy import special, stats
 
 import dropout_jax as dj
@@ -151,6 +152,31 @@ class Linen(linen.Module):
     def __call__(self, x, train=False):
         x = dj.linen.Dropout(0.5)(linen.relu(linen.Dense(8)(x)), deterministic=not train)
         return linen.Dense(1)(x)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_examples_that_are_spread_over_devices(kind):
+    """The same numbers as on one device, and spread as the examples are."""
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(kind,))
+    model, x, y = mlp(), jnp.concatenate([X, X[:1]]), jnp.concatenate([Y, Y[:1]])
+    options = {"samples": 3, "noise": 0.5}
+    expected = (
+        dj.mc_regress(KEY, model, x, **options),
+        dj.mc_log_likelihood(KEY, model, x, y, **options),
+    )
+    with jax.set_mesh(mesh):
+        rows = jax.NamedSharding(mesh, jax.P("data"))
+        spread = jax.device_put(x, rows), jax.device_put(y, rows)
+        found = (
+            dj.mc_regress(KEY, model, spread[0], **options),
+            dj.mc_log_likelihood(KEY, model, *spread, **options),
+        )
+        assert found[0].mean.sharding.spec[0] == "data"
+        if kind == AxisType.Explicit:
+            with pytest.raises(ValueError, match="spread over 4 devices: leave batch_size out"):
+                dj.mc_regress(KEY, model, spread[0], batch_size=2, **options)
+    jax.tree.map(close, found, expected)
 
 
 def test_it_is_a_function_of_key_and_inputs_to_jit():
