@@ -72,7 +72,7 @@ def mc_classify(
     Learning", section 3.3.1.
     """
     x = arrays(x)
-    parts = ready(key, model, samples)
+    parts = ready(key, model, samples, spread=True)
     options = (samples, check_batch_size(batch_size, x), bool(consistent))
     return _classify(parts[0], options, parts[1:], key, x)
 

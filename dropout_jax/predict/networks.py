@@ -1,5 +1,6 @@
 """Run a model many times with dropout on, streaming over samples and over batches of examples."""
 
+import operator
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -19,10 +20,17 @@ Parts: TypeAlias = tuple[Any, Any, Any]
 """A model as `jax.jit` takes it: what is static, its parameters, and the rest of its state."""
 
 
-def ready(key: Key, model: Model, samples: int) -> Parts:
-    """The parts of a model whose noise is to be sampled; raise for what cannot be sampled."""
+def ready(key: Key, model: Model, samples: int, *, spread: bool = False) -> Parts:
+    """The parts of a model whose noise is to be sampled; raise for what cannot be sampled.
+
+    `spread` asks for two samples or more, of which one has none.
+    """
     check_key(key)
     check_count("samples", samples, 100)
+    if spread and samples == 1:
+        raise ValueError(
+            "samples is 1, and one sub-network has no spread; write 100, or 2 or more."
+        )
     if callable(model) and not isinstance(model, (nnx.Module, linen.Module)):
         return model, (), ()
     return split(model, nnx.Param, ...)
@@ -53,7 +61,11 @@ def sub_networks(parts: Parts, key: Key, x: Any, *, consistent: bool = False) ->
             model = static.merge(params, rekey(rest, key))
             model.eval()
             model.set_attributes(deterministic=False, raise_if_not_found=False)
-            return model(x)
+            before = _draws(model)
+            outputs = model(x)
+            if all(map(operator.is_, before, _draws(model))):
+                _check_rate_of_0(model)
+            return outputs
         return static(key, x)
 
     def sub_network(k):
@@ -68,6 +80,24 @@ def sub_networks(parts: Parts, key: Key, x: Any, *, consistent: bool = False) ->
         return jax.vmap(alone)(x)
 
     return sub_network
+
+
+def _draws(model: nnx.Module) -> list[Array]:
+    """How often each random stream was drawn from; while tracing, another object after a draw."""
+    return jax.tree.leaves(nnx.state(model, nnx.RngCount))
+
+
+def _check_rate_of_0(model: nnx.Module) -> None:
+    """Raise for a model that drew nothing, unless it has a dropout layer whose rate is 0."""
+    for _, module in nnx.iter_modules(model):
+        rate = getattr(module, "rate", None)
+        if isinstance(rate, (int, float)) and rate == 0:
+            return
+    raise ValueError(
+        "the model draws no noise in training mode, so that all sub-networks are one: give it a "
+        "layer such as dj.layers.Dropout(0.1, rngs=rngs). Where its call takes training=False, "
+        "write a function instead: lambda key, x: model(x, training=True, rngs=nnx.Rngs(key))."
+    )
 
 
 def in_batches(

@@ -62,7 +62,7 @@ def mc_quantiles(
     values = np.asarray(levels, np.float64).reshape(-1)
     if not values.size or not np.all((values > 0) & (values < 1)):
         raise ValueError(f"levels is {levels}; write shares between 0 and 1, such as (0.05, 0.95).")
-    parts = ready(key, model, samples)
+    parts = ready(key, model, samples, spread=True)
     options = (samples, check_batch_size(batch_size, x), bool(consistent), tuple(values.tolist()))
     return _quantiles(parts[0], options, parts[1:], key, x, check_noise(noise))
 

@@ -68,7 +68,7 @@ def mc_regress(
         `lambda key, x: linen_model.apply(variables, x, rngs={"dropout": key})`; outputs
         (examples, targets), or (examples,).
       x: inputs (examples, ...).
-      samples: K, 1 or more.
+      samples: K, 2 or more.
       noise: the standard deviation of the targets' noise, in their units: a number, or one a
         target (targets,). None for a model that learned it: the first half of the last axis of
         its outputs holds means, and the second half logarithms of variances.
@@ -82,7 +82,7 @@ def mc_regress(
     Raises:
       TypeError: `key` is missing or not a typed key; a model that is neither a module nor a
         function; outputs that are no real numbers.
-      ValueError: samples or a batch_size below 1; a negative noise; noise=None, and outputs that
+      ValueError: too few samples, a batch_size below 1; a model without noise; a negative noise; noise=None, and outputs that
         do not come in two halves.
 
     Example:
@@ -100,7 +100,7 @@ def mc_regress(
     Learning", for consistent masks.
     """
     x = arrays(x)
-    parts = ready(key, model, samples)
+    parts = ready(key, model, samples, spread=True)
     options = (samples, check_batch_size(batch_size, x), bool(consistent))
     return _regress(parts[0], options, parts[1:], key, x, check_noise(noise))
 

@@ -94,7 +94,7 @@ def test_consistent_masks_are_one_sub_network_for_all_examples():
     x = jnp.ones((5, 4))
 
     def spread(**options):
-        found = dj.mc_regress(KEY, mlp(), x, samples=1, noise=0.1, **options)
+        found = dj.mc_regress(KEY, mlp(), x, samples=2, noise=0.1, **options)
         return float(np.ptp(found.mean))
 
     assert spread(consistent=True) == 0 and spread() > 0
@@ -110,7 +110,7 @@ def test_mc_predict_streams_too():
 
 def test_a_batch_has_masks_of_its_own():
     x = jnp.ones((6, 4))
-    found = dj.mc_regress(KEY, mlp(), x, samples=1, noise=0.1, batch_size=3).mean
+    found = dj.mc_regress(KEY, mlp(), x, samples=2, noise=0.1, batch_size=3).mean
     assert not np.array_equal(found[:3], found[3:])
 
 
@@ -190,8 +190,32 @@ def test_it_is_a_function_of_key_and_inputs_to_jit():
     jax.tree.map(close, found(KEY, X, 0.5), expected)
 
 
+def plain():
+    return nnx.Linear(4, 1, rngs=nnx.Rngs(0))
+
+
+class NeedsAnArgument(dj.layers.MLP):
+    def __init__(self):
+        super().__init__((4, 8, 1), rates=0.5, rngs=nnx.Rngs(0))
+
+    def __call__(self, x, training=False):
+        return super().__call__(x, deterministic=not training)
+
+
+def test_a_rate_of_0_is_a_choice():
+    found = dj.mc_regress(KEY, mlp(rate=0.0), X, samples=2, noise=0.5)
+    np.testing.assert_array_equal(found.epistemic, 0)
+
+
 BAD = {
     "no sample": (ValueError, r"samples is 0; write a whole", {"samples": 0}),
+    "one sample": (ValueError, "samples is 1, and one sub-network has no spread", {"samples": 1}),
+    "no dropout": (ValueError, "draws no noise.*dj.layers.Dropout", {"model": plain()}),
+    "an argument that is not given": (
+        ValueError,
+        "draws no noise.*training=True",
+        {"model": NeedsAnArgument()},
+    ),
     "a negative noise": (ValueError, r"noise is -1\.0; write a standard", {"noise": -1.0}),
     "a noise of words": (TypeError, r"noise is 'a'; write", {"noise": "a"}),
     "no noise": (ValueError, r"noise was not given.*write noise=0\.1", {"noise": None}),
