@@ -28,9 +28,7 @@ def ready(key: Key, model: Model, samples: int, *, spread: bool = False) -> Part
     check_key(key)
     check_count("samples", samples, 100)
     if spread and samples == 1:
-        raise ValueError(
-            "samples is 1, and one sub-network has no spread; write 100, or 2 or more."
-        )
+        raise ValueError("samples is 1, and one sub-network has no spread; write 2 or more.")
     if callable(model) and not isinstance(model, (nnx.Module, linen.Module)):
         return model, (), ()
     return split(model, nnx.Param, ...)
@@ -88,11 +86,11 @@ def _draws(model: nnx.Module) -> list[Array]:
 
 
 def _check_rate_of_0(model: nnx.Module) -> None:
-    """Raise for a model that drew nothing, unless it has a dropout layer whose rate is 0."""
-    for _, module in nnx.iter_modules(model):
-        rate = getattr(module, "rate", None)
-        if isinstance(rate, (int, float)) and rate == 0:
-            return
+    """Raise for a model that drew nothing, unless it has dropout and all of its rates are 0."""
+    rates = [getattr(module, "rate", None) for _, module in nnx.iter_modules(model)]
+    rates = [rate for rate in rates if isinstance(rate, (int, float))]
+    if rates and not any(rates):
+        return
     raise ValueError(
         "the model draws no noise in training mode, so that all sub-networks are one: give it a "
         "layer such as dj.layers.Dropout(0.1, rngs=rngs). Where its call takes training=False, "

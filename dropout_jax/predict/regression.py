@@ -82,8 +82,8 @@ def mc_regress(
     Raises:
       TypeError: `key` is missing or not a typed key; a model that is neither a module nor a
         function; outputs that are no real numbers.
-      ValueError: too few samples, a batch_size below 1; a model without noise; a negative noise; noise=None, and outputs that
-        do not come in two halves.
+      ValueError: too few samples, or a batch_size below 1; a model that draws no noise; a negative
+        noise; noise=None, and outputs that do not come in two halves.
 
     Example:
       >>> import dropout_jax as dj, jax, jax.numpy as jnp
