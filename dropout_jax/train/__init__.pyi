@@ -8,6 +8,7 @@ from . import evaluation as evaluation
 from . import examples as examples
 from . import fingerprint as fingerprint
 from . import fit as fit
+from . import folder as folder
 from . import gather as gather
 from . import history as history
 from . import lock as lock

@@ -15,6 +15,7 @@ from helpers import killed_run
 
 from dropout_jax import layers
 from dropout_jax.train import checkpoint
+from dropout_jax.train.folder import NAME
 
 
 def round_trip(folder, state, about=None):
@@ -29,8 +30,8 @@ def round_trip(folder, state, about=None):
 def steps_in(folder):
     """The complete checkpoints there; nothing else is, but for the lock."""
     names = {path.name for path in folder.iterdir()} - {".lock"}
-    assert all(checkpoint.NAME.fullmatch(name) for name in names)
-    return sorted(int(checkpoint.NAME.fullmatch(name)[1]) for name in names)
+    assert all(NAME.fullmatch(name) for name in names)
+    return sorted(int(NAME.fullmatch(name)[1]) for name in names)
 
 
 def bits(leaf):
@@ -187,7 +188,7 @@ def test_a_run_killed_at_any_moment_completes_bitwise_the_same(
 ):
     child = start(tmp_path, event, pattern)
     assert child.returncode == -signal.SIGKILL, child.stderr
-    found = [checkpoint.NAME.fullmatch(path.name) for path in tmp_path.iterdir()]
+    found = [NAME.fullmatch(path.name) for path in tmp_path.iterdir()]
     assert sorted(int(match[1]) for match in found if match) == left
     assert_completes(tmp_path, never_stopped)
 

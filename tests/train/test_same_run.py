@@ -23,10 +23,11 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from dropout_jax.train import checkpoint, fingerprint, saver
+from dropout_jax.train.folder import NAME
 
 
 def steps_in(folder):
-    found = map(checkpoint.NAME.fullmatch, sorted(path.name for path in folder.iterdir()))
+    found = map(NAME.fullmatch, sorted(path.name for path in folder.iterdir()))
     return sorted(int(match[1]) for match in found if match)
 
 

@@ -6,6 +6,8 @@ changed by being looked at, a save that loses the last one, labels that train to
 
 import functools
 import itertools
+import tempfile
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -132,8 +134,8 @@ def test_loading_needs_no_leave_to_write(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(checkpoint.tempfile, "TemporaryFile", refuse)
-    monkeypatch.setattr(checkpoint.Path, "mkdir", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     other = mlp(seed=1)
     dj.load(tmp_path, other)
     assert_same_model(other, mlp())
