@@ -10,6 +10,7 @@ from dropout_jax._checks import (
     check_given,
     check_key,
     check_rate,
+    consumed,
     is_static,
     shared_shape,
 )
@@ -50,7 +51,7 @@ def dot_product_attention(
     numbers of another.
 
     Args:
-      key: a typed key; None is enough where the rate is the number 0.
+      key: a key; None is enough where the rate is the number 0.
       query: floating-point (..., queries, heads, depth).
       keys: (..., length, key heads, depth); key heads divide the heads (grouped-query attention).
       values: (..., length, value heads, value depth); value heads divide the heads too.
@@ -100,15 +101,13 @@ def dot_product_attention(
         )
     if block is not None and block < 1:
         raise ValueError(f"block is {block}; write the number of queries at a time, such as 128.")
-    off = is_static(rate) and rate == 0
-    if not off:
-        check_key(key)
+    key = None if is_static(rate) and rate == 0 else check_key(key)
     if scale is None:
         scale = query.shape[-1] ** -0.5
     drawn = shared_shape(shape, sharing_dims(per, len(shape)))
     static = (float(rate) if is_static(rate) else None, drawn, is_causal, precision, block or BLOCK)
     traced = None if is_static(rate) else jnp.asarray(rate)
-    arrays = (None if off else key, traced, query, keys, values, bias, mask, scale)
+    arrays = (key, traced, query, keys, values, bias, mask, scale)
     return spread(sharding_of_attention(query, values), _attention, *arrays, *static)
 
 
@@ -125,6 +124,7 @@ def _attention(
 
 def _drops(key, rate, drawn) -> tuple[Drop, Drop]:
     """What drops weights, unscaled: those of a block of rows, and all of them."""
+    key = consumed(key)
     rows_of = mask_rows(key, rate, drawn)
 
     def drop_rows(weights, start):

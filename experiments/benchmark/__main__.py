@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from experiments import benchmark
 from experiments.benchmark import compiled, libraries, report, suites
+from experiments.benchmark.attention import attention
 from experiments.benchmark.family import family
 from experiments.benchmark.fit import fit
 from experiments.benchmark.fit import table as fit_table
@@ -21,7 +22,9 @@ from experiments.benchmark.transformer import transformer
 from experiments.harness.cli import cli, user_errors
 from experiments.records.provenance import command, provenance
 
-Suite = Literal["masks", "grad", "train_step", "thin", "family", "transformer", "fit", "compiled"]
+Suite = Literal[
+    "masks", "grad", "train_step", "thin", "family", "transformer", "fit", "attention", "compiled"
+]
 SUITES = {
     "masks": suites.masks,
     "grad": suites.grad,
@@ -30,6 +33,7 @@ SUITES = {
     "family": family,
     "transformer": transformer,
     "fit": fit,
+    "attention": attention,
     "compiled": compiled.compiled,
 }
 
@@ -42,7 +46,9 @@ GPU_BLOCK = (32, 512, 1024)  # of a transformer: what a CPU takes seconds for
 
 @dataclass(frozen=True)
 class Config:
-    suites: tuple[Suite, ...] = ("masks", "grad", "train_step", "thin", "family", "transformer")
+    suites: tuple[Suite, ...] = (
+        "masks", "grad", "train_step", "thin", "family", "transformer", "attention",
+    )  # fmt: skip
     """what to measure; `compiled` measures nothing, and tells what XLA would give to a GPU"""
     sizes: tuple[str, ...] = ()
     """arrays of masks and grad, such as 128x1024; not given: three sizes, a larger one on a GPU"""

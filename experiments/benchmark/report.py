@@ -41,15 +41,19 @@ def _cells(row):
         row["mode"],
         _joined("x", row["shape"]),
         row["dtype"],
-        _joined("/", row["rate"]),
+        "" if row["rate"] is None else _joined("/", row["rate"]),
         f"{row['median_us']:.1f}",
         f"{row['iqr_us']:.1f}",
-        f"{row['ratio_to_floor']:.2f}",
-        f"{row['ratio_to_floor_iqr']:.2f}",
-        "" if speedup is None else f"{speedup:.2f}",
-        "" if bits is None else f"{bits:.2f}",
+        _number(row["ratio_to_floor"]),
+        _number(row["ratio_to_floor_iqr"]),
+        _number(speedup),
+        _number(bits),
         row["repeats"],
     )
+
+
+def _number(value):
+    return "" if value is None else f"{value:.2f}"
 
 
 def _joined(mark, values):

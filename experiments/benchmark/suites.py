@@ -48,6 +48,8 @@ class Plan(NamedTuple):
     image: tuple[int, ...] = (16, 32, 32, 64)
     attention: tuple[int, ...] = (8, 8, 128, 128)
     block: tuple[int, int, int] = (16, 128, 256)  # batch, sequence, width
+    lengths: tuple[int, ...] = (512, 1024, 2048, 4096)  # of attention
+    long_lengths: tuple[int, ...] = (8192, 16384)  # where weights that are held would take GiB
     mode: Literal["chained", "dispatched"] = "chained"
 
 
@@ -71,6 +73,8 @@ QUICK = Plan(
     image=(2, 8, 8, 4),
     attention=(2, 2, 8, 8),
     block=(2, 8, 16),
+    lengths=(160,),
+    long_lengths=(320,),
 )
 
 

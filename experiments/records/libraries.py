@@ -7,6 +7,7 @@ OURS = "dropout_jax"
 OURS_KEY = "dropout_jax residual=key"
 OURS_KERNEL = "dropout_jax.kernel"
 ATTENTION_TOO = "dropout_jax, attention too"
+WEIGHTS_HELD, CAUSAL = "dropout_jax, weights held", "dropout_jax, causal"  # of attention
 FLAX_NNX = "flax.nnx"
 KERAS = "keras"
 PLAIN_LOOP = "nnx.jit loop"

@@ -8,7 +8,11 @@ from typing import Any
 from experiments.report.markdown import NOT_RUN
 
 Row = Mapping[str, Any]
-HOW = {"chained": "chained in one program", "dispatched": "dispatched one behind the other"}
+HOW = {
+    "chained": "chained in one program",
+    "dispatched": "dispatched one behind the other",
+    "in_turn": "one call after the other, the variants in turn",
+}
 TITLES = {
     "masks": "Applying dropout, many applications {how}, medians",
     "grad": "Forward and backward, {how}, medians",
@@ -20,6 +24,7 @@ TITLES = {
     "fit": "Training small models with dropout and Adam on random data, in turn, medians; the "
     "second call is of a new model in `dj.fit`, and of the same model in Keras",
     "transformer": "A training step of a Flax transformer block, {how}, medians",
+    "attention": "Attention, forward and backward, {how}, medians",
 }
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from contract import entries
 
-from experiments.benchmark import backward, family, libraries, suites, thin, transformer
+from experiments.benchmark import attention, backward, family, libraries, suites, thin, transformer
 from experiments.benchmark.__main__ import SUITES, Config, main, make_plan
 from experiments.harness import timing
-from experiments.report import benchmark, benchmark_more
+from experiments.report import benchmark, benchmark_attention, benchmark_more
 
 PEERS = ("flax.nnx", "flax.linen", "haiku", "equinox", "keras")
 TINY = suites.QUICK._replace(sizes=((2, 64),), batch=2, layers=(4, 4, 4), rounds=2, seconds=1e-5)
@@ -292,6 +292,31 @@ def test_the_transformer_s_table_is_relative_to_flax():
     assert "width 16" in table
 
 
+@pytest.mark.slow
+def test_the_variants_of_attention_differ_in_the_mask_and_in_nothing_else():
+    arrays = [jax.random.normal(jax.random.key(i), (1, 40, 4, 64)) for i in range(3)]
+    found = [attend(jax.random.key(1), *arrays) for attend in attention.VARIANTS.values()]
+    assert all(jnp.any(a != b) for a, b in itertools.combinations(found[:3], 2))
+    np.testing.assert_allclose(found[2], found[3], rtol=1e-4, atol=1e-5)  # one mask
+    # The last query of a causal mask sees all.
+    np.testing.assert_allclose(found[4][:, -1], found[3][:, -1], rtol=1e-4, atol=1e-5)
+
+
+def test_the_table_of_attention_has_a_line_a_length():
+    def row(library, length, ratio):
+        ratios = {"ratio_to_floor": ratio, "ratio_to_floor_iqr": ratio and 0.5, "median_us": 2000}
+        case = {"library": library, "shape": [1, length, 4, 64], "rate": 0.1}
+        return case | ratios | {"temporaries_mib": length / 4}
+
+    rows = [row("no dropout", 8, 1), row("dropout_jax", 8, 0.4), row("dropout_jax", 16, None)]
+    lines = benchmark_attention.attention(rows).splitlines()
+    assert lines[2:4] == ["| 8 | 2 | – | – | 2 | – |", "| 16 | – | – | – | 4 | – |"]
+    assert lines[7:9] == [
+        "| 8 | 1.00 (0.50), 2 | – | – | 0.40 (0.50), 2 | – |",
+        "| 16 | – | – | – | 2 | – |",
+    ]
+
+
 def test_a_gpu_s_table_is_relative_to_the_copy(tmp_path):
     def row(library, rate, us, speedup=None):
         case = {"library": library, "shape": [8192, 8192], "dtype": "bfloat16", "rate": rate}
@@ -327,11 +352,16 @@ def test_a_suite_has_a_row_for_every_library_and_case(suite):
         "thin": [(n, "chained") for more in THINNED for n in (*ARMS, *more)],
         "family": [(n, "chained") for group in family.GROUPS for n in in_group(group)],
         "transformer": [(n, "chained") for n in get_args(transformer.Variant)],
+        "attention": [(n, "in_turn") for n in (*attention.VARIANTS, *attention.LINEAR)],
     }[suite]
     assert [(row["library"], row["mode"]) for row in rows] == expected
     for row in rows:
         assert row["suite"] == suite and row["repeats"] == TINY.rounds
-        assert row["median_us"] > 0 and row["ratio_to_floor"] > 0
+        assert row["median_us"] > 0
+        if row["ratio_to_floor"] is None:  # a length at which ours alone are measured
+            assert suite == "attention" and row["library"] in attention.LINEAR
+            continue
+        assert row["ratio_to_floor"] > 0
         if row["library"] == "x * normal":
             assert row["ratio_to_normal"] == 1
         assert (row["residual_bits"] is None) == (suite != "grad")

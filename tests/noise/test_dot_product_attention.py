@@ -70,6 +70,15 @@ def test_the_mask_of_another_generator():
     np.testing.assert_allclose(y, held(key, query, keys, values, 0.3), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
+def test_a_legacy_key_is_the_typed_one():
+    x = normal(1, 2, 9, 4, 8)
+    typed, legacy = (
+        dj.dot_product_attention(key, x, x, x, 0.3) for key in (KEY, jax.random.key_data(KEY))
+    )
+    np.testing.assert_array_equal(typed, legacy)
+
+
 # Values and gradients
 
 PADDING = (np.arange(9) < [[9], [4]])[:, None, None]  # (batch, 1, 1, keys)

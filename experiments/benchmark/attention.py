@@ -1,0 +1,116 @@
+"""Attention with dropout over the length of the sequence: time and memory, beside jax.nn's."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import dropout_jax as dj
+from experiments.benchmark.libraries import Library
+from experiments.benchmark.suites import Plan, Row
+from experiments.harness import timing
+from experiments.records.libraries import CAUSAL, FLAX_NNX, NO_DROPOUT, OURS, WEIGHTS_HELD
+
+RATE, BATCH, HEADS, DEPTH = 0.1, 1, 4, 64
+Attend = Callable[..., jax.Array]  # of key, query, keys, values
+
+
+def plain(key, query, keys, values):
+    """`jax.nn.dot_product_attention`, which has no dropout."""
+    return jax.nn.dot_product_attention(query, keys, values)
+
+
+def flax(key, query, keys, values):
+    """Flax's, with a mask for each head as ours."""
+    return nnx.dot_product_attention(
+        query, keys, values, dropout_rng=key, dropout_rate=RATE, broadcast_dropout=False
+    )
+
+
+def held(key, query, keys, values):
+    """Our dropout on weights that are held in memory."""
+    logits = jnp.einsum("bqhd,bkhd->bhqk", query, keys) / np.sqrt(DEPTH)
+    weights = dj.attention_dropout(key, jax.nn.softmax(logits), RATE)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, values)
+
+
+def blocks(key, query, keys, values, is_causal=False):
+    return dj.dot_product_attention(key, query, keys, values, RATE, is_causal=is_causal)
+
+
+VARIANTS = {
+    NO_DROPOUT: plain,
+    FLAX_NNX: flax,
+    WEIGHTS_HELD: held,
+    OURS: blocks,
+    CAUSAL: functools.partial(blocks, is_causal=True),
+}
+LINEAR = (OURS, CAUSAL)
+
+
+def attention(libraries: dict[str, Library], plan: Plan) -> Iterator[Row]:
+    """Forward and backward for each length: all variants in turn, and the long ones ours alone."""
+    for length in plan.lengths:
+        yield from rows_of(length, plan, tuple(VARIANTS))
+    for length in plan.long_lengths:
+        yield from rows_of(length, plan, LINEAR)
+
+
+def rows_of(length: int, plan: Plan, names: tuple[str, ...]) -> Iterator[Row]:
+    """One call a sample, the variants in turn; fewer samples where a call takes seconds."""
+    shape = (BATCH, length, HEADS, DEPTH)
+    arrays = [jax.random.normal(jax.random.key(i), shape) for i in range(3)]
+    programs = {name: compiled(VARIANTS[name], arrays) for name in names}
+    least = 3 if NO_DROPOUT in names else 1
+    rounds = min(plan.rounds, max(least, plan.rounds * 1024**2 // length**2))
+    samples = {name: np.empty(rounds) for name in names}
+    for name in names:
+        called(programs[name], 0, arrays)  # the first call fetches memory
+    for i in range(rounds):
+        for name in names:
+            samples[name][i] = called(programs[name], i + 1, arrays)
+    base, reference = samples.get(NO_DROPOUT), samples.get(FLAX_NNX)
+    for name in names:
+        taken = samples[name]
+        median, iqr = timing.median_and_iqr(taken * 1e6)
+        ratio = (None, None) if base is None else timing.median_and_iqr(taken / base)
+        faster = None if reference is None else timing.median_and_iqr(reference / taken)[0]
+        memory = programs[name].memory_analysis().temp_size_in_bytes
+        yield {
+            "suite": "attention",
+            "shape": list(shape),
+            "dtype": "float32",
+            "rate": None if name == NO_DROPOUT else RATE,
+            "mode": "in_turn",
+            "library": name,
+            "version": None,
+            "median_us": median,
+            "iqr_us": iqr,
+            "ratio_to_floor": ratio[0],
+            "ratio_to_floor_iqr": ratio[1],
+            "speedup_over_flax_nnx": faster,
+            "temporaries_mib": memory / 2**20,
+            "residual_bits": None,
+            "repeats": rounds,
+        }
+
+
+def compiled(attend: Attend, arrays: list[jax.Array]):
+    """Attention and its gradient in query, keys and values, compiled."""
+
+    def step(key, *arrays):
+        return jax.value_and_grad(lambda arrays: jnp.sum(attend(key, *arrays) ** 2))(arrays)
+
+    return jax.jit(step).lower(timing.key_of(0), *arrays).compile()
+
+
+def called(program, i: int, arrays: list[jax.Array]) -> float:
+    """Seconds of one call, with a key of its own."""
+    key = jax.block_until_ready(timing.key_of(i))
+    start = time.perf_counter()
+    jax.block_until_ready(program(key, *arrays))
+    return time.perf_counter() - start
