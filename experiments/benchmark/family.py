@@ -15,6 +15,7 @@ from experiments.records.libraries import DROPOUT, NORMAL
 
 RATE = 0.2  # as most have, no short binary fraction: dropout and drop_block draw as many bits
 NOT_TIMED = {
+    "dot_product_attention": "timed by length, in the suite attention",
     "drop_connect_dense": "the time is that of the matrix product",
     "drop_connect_moments": "two matrix products, at inference",
     "drop_path_subset": "the time is that of the branch",
