@@ -44,10 +44,8 @@ def block(variant: Variant, width: int) -> Block:
         model.set_attributes(nnx.Dropout, rate=0.0)
         model.set_attributes(nnx.MultiHeadAttention, dropout_rate=0.0)
     if variant in (OURS, ATTENTION_TOO):
-        replaced = layers.replace_dropout(model)
-        assert replaced == 3, replaced
-    if variant == ATTENTION_TOO:
-        model.set_attributes(nnx.MultiHeadAttention, attention_fn=layers.dot_product_attention)
+        replaced = layers.replace_dropout(model, attention=variant == ATTENTION_TOO)
+        assert replaced == 3 + (variant == ATTENTION_TOO), replaced
     return model
 
 

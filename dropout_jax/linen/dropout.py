@@ -57,11 +57,18 @@ class Dropout(nn.Dropout):
             axis of broadcast_dims out of range or repeated.
           flax.errors.InvalidRngError: no rng, and none in `rngs` under `rng_collection`.
         """
-        static = is_static(check_rate(self.rate))
-        deterministic = nn.merge_param("deterministic", self.deterministic, deterministic)
-        if (static and self.rate == 0) or deterministic:
-            return inputs
-        if static and self.rate == 1:
-            return jnp.zeros_like(inputs)
-        key = self.make_rng(self.rng_collection) if rng is None else rng
-        return dropout(key, inputs, self.rate, broadcast_dims=self.broadcast_dims)
+        return drop(self, inputs, deterministic, rng)
+
+
+def drop(
+    module: nn.Dropout, inputs: Array, deterministic: bool | None = None, rng: Key | None = None
+) -> Array:
+    """What a call of a Dropout module returns: of ours, or of Flax's that is replaced."""
+    static = is_static(check_rate(module.rate))
+    deterministic = nn.merge_param("deterministic", module.deterministic, deterministic)
+    if (static and module.rate == 0) or deterministic:
+        return inputs
+    if static and module.rate == 1:
+        return jnp.zeros_like(inputs)
+    key = module.make_rng(module.rng_collection) if rng is None else rng
+    return dropout(key, inputs, module.rate, broadcast_dims=module.broadcast_dims)
