@@ -5,6 +5,7 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import nnx
 
+from dropout_jax._arrays import aligned
 from dropout_jax._checks import check_choice, check_rate
 from dropout_jax.layers.base import NoiseLayer, check_rngs, held, value_of
 from dropout_jax.noise.connect import drop_connect_dense
@@ -95,4 +96,4 @@ class DropConnectLinear(NoiseLayer, nnx.Linear):
         arrays = (inputs, self.kernel[...], bias)
         x, kernel, bias = self.promote_dtype(arrays, dtype=self.dtype)
         y = drop_connect_dense(key, x, kernel, self.amount, per=self.per)
-        return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
+        return y if bias is None else y + aligned(bias, y.ndim)

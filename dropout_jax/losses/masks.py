@@ -1,17 +1,17 @@
-"""Losses over several masks of one batch: multi-sample dropout and R-Drop.
+"""Multi-sample dropout and R-Drop: losses over several dropout masks of one batch.
 
-Both repeat the batch instead of the call, so that the copies of an example, next to one another,
-have masks of their own. Masks that the examples of a batch share, the copies share too.
+Both repeat each example instead of calling the model again, so that each copy of an example has a
+mask of its own. A mask that is shared by the examples of a batch is shared by the copies too.
 """
 
 from collections.abc import Callable
-from numbers import Integral
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from dropout_jax._checks import check_count, check_positive
 from dropout_jax._sharding import repeated
 from dropout_jax.typing import Array
 
@@ -25,7 +25,7 @@ def multi_sample(
     head: Callable[[nnx.Module, Array], Array],
     loss: Callable[[Array, Array], Array] = optax.softmax_cross_entropy_with_integer_labels,
 ) -> Loss:
-    r"""Multi-sample dropout: the loss averaged over masks, of which only the head is computed anew.
+    r"""Multi-sample dropout: the loss averaged over masks, with only the head computed again.
 
     $$L(x, y) = \frac{1}{M} \sum_{i=1}^{M} \ell(\text{head}(d_i(h)), y), \qquad
       h = \text{features}(x),$$
@@ -57,8 +57,7 @@ def multi_sample(
 
     Source: Inoue 2019, "Multi-Sample Dropout for Accelerated Training and Better Generalization".
     """
-    if not isinstance(samples, Integral) or samples < 1:
-        raise ValueError(f"samples is {samples!r}; write a whole number, 1 or more, such as 8.")
+    check_count("samples", samples, 8)
 
     def objective(model, x, y):
         h = repeated(features(model, x), samples)
@@ -69,7 +68,7 @@ def multi_sample(
 
 
 def r_drop(alpha: float | Array = 5.0) -> Loss:
-    r"""R-Drop: two masks an example, and the predictions under them are drawn together.
+    r"""R-Drop: two masks an example, and a penalty on the divergence of their predictions.
 
     $$L(x, y) = \frac{1}{2} \left[ -\log P_1(y | x) - \log P_2(y | x) + \frac{\alpha}{2}
       \left( KL(P_1 \| P_2) + KL(P_2 \| P_1) \right) \right],$$
@@ -98,8 +97,7 @@ def r_drop(alpha: float | Array = 5.0) -> Loss:
 
     Source: Wu et al. 2021, "R-Drop: Regularized Dropout for Neural Networks".
     """
-    if not isinstance(alpha, jax.core.Tracer) and not alpha >= 0:
-        raise ValueError(f"alpha is {alpha}; write a weight of 0 or more, such as 5.0.")
+    check_positive("alpha", alpha, 5.0, zero=True)
 
     def objective(model, x, y):
         logs = jax.nn.log_softmax(model(repeated(x, 2)))

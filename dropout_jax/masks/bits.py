@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from dropout_jax._arrays import aligned
 from dropout_jax._checks import is_static
 from dropout_jax._xla import materialised
 from dropout_jax.masks.threefry import word_source
@@ -150,7 +151,7 @@ def lanes(ndim: int) -> Array:
 def _rate_of_lanes(rate: Array, shape: tuple[int, ...]) -> Array:
     """A rate that broadcasts against `shape`, laid out as (*lead, words, lanes)."""
     lead, size = layout(shape)
-    rate = rate.reshape((1,) * (len(shape) - rate.ndim) + rate.shape)
+    rate = aligned(rate, len(shape))
     front, back = rate.shape[: len(lead)], rate.shape[len(lead) :]
     if math.prod(back) == 1:
         return rate.reshape(*front, 1, 1)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from dropout_jax._checks import check_floating, check_order
+from dropout_jax._checks import check_choice, check_floating, check_order
 from dropout_jax.noise.dropout import dropout
 from dropout_jax.typing import Array, Key, Rate
 
@@ -67,6 +67,5 @@ def attention_dropout(
 
 def sharing_dims(per: Per, ndim: int) -> Sequence[int]:
     """The axes of weights (..., heads, queries, keys) that share one draw."""
-    if per not in ("head", "example", "batch"):
-        raise ValueError(f"per is {per!r}; write 'head', 'example' or 'batch'.")
+    check_choice("per", per, "head", "example", "batch")
     return {"head": (), "example": (ndim - 3,), "batch": range(ndim - 2)}[per]

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dropout_jax._arrays import aligned
 from dropout_jax._checks import (
     check_broadcasts,
     check_floating,
@@ -179,4 +180,4 @@ def _check_logits_like(name: str, x: Array | None, shape: tuple[int, ...]) -> Ar
         return None
     x = jnp.asarray(check_given(x, name))
     check_broadcasts(name, x.shape, shape)
-    return x.reshape((1,) * (len(shape) - x.ndim) + x.shape)
+    return aligned(x, len(shape))
