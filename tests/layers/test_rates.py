@@ -151,9 +151,7 @@ def test_it_takes_the_arguments_of_dropout():
     x = jnp.ones((64, 3))
     y = layer(x, deterministic=False, rngs=KEY)
     np.testing.assert_array_equal(y, dj.dropout(KEY, x, 0.5, broadcast_dims=(1,)))
-    with pytest.raises(
-        ValueError, match="No `deterministic` argument .* ScheduledDropout"
-    ):
+    with pytest.raises(ValueError, match="No `deterministic` argument .* ScheduledDropout"):
         layer(x)
     assert isinstance(layer, dj.layers.Dropout)
 
