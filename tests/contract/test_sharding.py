@@ -200,7 +200,8 @@ def cost(compiled):
 @pytest.mark.parametrize("name", [*CALLS, *DENSE])
 def test_eight_devices_do_the_work_of_one(name, kind, layout):
     compiled, outputs = divided(name, kind, layout)
-    alone, expected = on_one_device(name, LAYOUTS[layout][0])
+    groups = LAYOUTS[layout][0] if name == "drop_path_subset" else 1  # else one program is enough
+    alone, expected = on_one_device(name, groups)
     if kind == "shard_map":
         expected = by_blocks(name, layout)
     # Sums of 96 products in another order; all else is equal bit for bit.
