@@ -12,9 +12,8 @@ from flax import nnx
 from helpers.small_data import images
 
 from dropout_jax import data, layers, train
-from experiments import concrete_synthetic, convnet, family, rerun, sparse_variational
+from experiments import concrete_synthetic, convnet, family, sparse_variational
 from experiments.nets import members
-from experiments.records import record
 
 # In the fast loop the contract and the doctests stand for these: they compile much.
 pytestmark = pytest.mark.slow
@@ -25,13 +24,6 @@ METHODS = get_args(members.Method)
 
 def network(method, rate=0.3):
     return members.network(method, SIZES, rate, 30, nnx.Rngs(0))
-
-
-def large_images():
-    """The made-up images on 28x28 pixels."""
-    small = images()
-    pad = ((0, 0), (0, 28 * 28 - small.train_x.shape[1]))
-    return small._replace(train_x=np.pad(small.train_x, pad), test_x=np.pad(small.test_x, pad))
 
 
 def test_every_member_has_rates_to_choose_from():
@@ -188,34 +180,3 @@ def test_repetitions_have_data_of_their_own():
     slope, intercept = np.polyfit(x[:, 0], y[:, 0], 1)
     bound = 6.2 / math.sqrt(len(x))  # a false alarm in 1e9
     assert abs(slope - 2) < bound and abs(intercept - 8) < bound
-
-
-QUICK = {
-    "family": (family, ["--hidden", "8", "8", "--methods", "dropout", "concrete_dropout"]),
-    "convnet": (convnet, ["--maps", "block"]),
-    "sparse_variational": (sparse_variational, ["--hidden", "8", "8"]),
-    "concrete_synthetic": (concrete_synthetic, ["--examples", "25", "--hidden", "8"]),
-}
-RECORDS = {"family": 4, "convnet": 2, "sparse_variational": 1, "concrete_synthetic": 1}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", QUICK)
-def test_a_quick_run_leaves_its_records_and_goes_on_from_them(name, tmp_path, monkeypatch):
-    module, options = QUICK[name]
-    monkeypatch.setattr(data, "load", lambda name, data_dir=None: large_images())
-    monkeypatch.setitem(family.GRIDS, "dropout", (0.1, 0.5))  # two rates to try, for time
-    argv = ["--quick", "--seeds", "2", *options, "--out", str(tmp_path)]
-    module.main(argv)
-    found = record.read_all(name, tmp_path)
-    assert len(found) == RECORDS[name]
-    for r in found:
-        assert r.config["quick"] and np.isfinite([*r.final.values()]).all()
-        if name == "family":
-            assert ("test_error" in r.final) != bool(r.config["validation"])
-            assert ("step_to_dropout" in r.extra) == ("test_error" in r.final)
-    again = module.run(rerun.build_config(module.Config, found[-1].config, None))
-    assert record.plain(again["final"]) == found[-1].final
-    monkeypatch.setattr(module, "run", lambda *_: pytest.fail("trained again"))
-    module.main(argv)
-    assert len(record.read_all(name, tmp_path)) == RECORDS[name]

@@ -16,6 +16,7 @@ from helpers.small_data import images
 
 from dropout_jax import data
 from experiments import rerun
+from experiments.nets import text
 from experiments.records import record
 
 pytestmark = pytest.mark.slow
@@ -25,6 +26,7 @@ NO_RUN = {"rerun"}  # runs the records of the others
 ELSEWHERE = {  # where a --quick run is tested, and why not here
     "keras_example": "test_experiments: keras is an extra, and its record holds times",
     "uci": "test_uci: on data of its own",
+    "calibration": "test_calibration: with one method of five, on fewer angles",
 }
 CHEAPER = {
     "quickstart": "--hidden 8 8 --examples 60",
@@ -61,8 +63,10 @@ def flags_of(name, module):
 
 
 @pytest.fixture
-def square_images(monkeypatch):
-    """The made-up images, on 28x28 pixels for the convnet."""
+def small_data(monkeypatch):
+    """A made-up text, and the made-up images, on 28x28 pixels for the convnet."""
+    words = text.encoded("to be or not to be, that is the question. " * 400, "ab" * 32)
+    monkeypatch.setattr(text, "load_shakespeare", lambda data_dir: words)
     small = images()
     pad = ((0, 0), (0, 28 * 28 - small.train_x.shape[1]))
     wide = small._replace(train_x=np.pad(small.train_x, pad), test_x=np.pad(small.test_x, pad))
@@ -70,7 +74,7 @@ def square_images(monkeypatch):
 
 
 @pytest.mark.parametrize("name", [n for n in runnable() if n not in {*NO_RUN, *ELSEWHERE}])
-def test_a_quick_run_leaves_a_record_that_runs_again(name, square_images, tmp_path, monkeypatch):
+def test_a_quick_run_leaves_a_record_that_runs_again(name, small_data, tmp_path, monkeypatch):
     module = importlib.import_module(f"experiments.{name}")
     argv = [*flags_of(name, module), "--out", str(tmp_path)]
     module.main(argv)
@@ -92,6 +96,6 @@ def test_a_quick_run_leaves_a_record_that_runs_again(name, square_images, tmp_pa
 
 @pytest.mark.parametrize("name", [n for n in runnable() if n not in NO_RUN])
 def test_an_experiment_says_what_to_run_and_what_to_expect(name):
-    text = inspect.getdoc(importlib.import_module(f"experiments.{name}"))
-    assert f"python -m experiments.{name}" in text
-    assert "Claim" in text or "Question" in text or "How far" in text
+    about = inspect.getdoc(importlib.import_module(f"experiments.{name}"))
+    assert f"python -m experiments.{name}" in about
+    assert "Claim" in about or "Question" in about

@@ -1,11 +1,6 @@
-"""The study of thinned training: what it runs, and that a quick run leaves its records."""
+"""The study of thinned training: what it runs."""
 
-import pytest
-from helpers.small_data import images
-
-from dropout_jax import data
 from experiments import thinned
-from experiments.records import record
 
 
 def test_a_study_varies_what_it_says():
@@ -23,16 +18,3 @@ def test_a_study_varies_what_it_says():
     assert varied("learning_rate", study="tune", methods=("thin",), learning_rates=rates) == [
         *rates
     ]
-
-
-@pytest.mark.slow
-def test_a_quick_study_leaves_a_record_a_method_and_goes_on_from_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "load", lambda name, data_dir=None: images())
-    argv = ["--quick", "--seeds", "1", "--methods", "flax", "thin", "--out", str(tmp_path)]
-    thinned.main(argv)
-    found = record.read_all("thinned", tmp_path)
-    assert {r.config["method"] for r in found} == {"flax", "thin"}
-    assert all(r.extra["updates"] == 8 and len(r.final["test_error"]) == 1 for r in found)
-    monkeypatch.setattr(thinned, "run", lambda config, folder: pytest.fail("trained again"))
-    thinned.main(argv)
-    assert len(record.read_all("thinned", tmp_path)) == 2
