@@ -17,6 +17,10 @@ RATES = ("rate", "dropout_rate", "drop_rate", "p", "drop_prob")
 SWITCHES = {"train": True, "training": True, "is_training": True, "deterministic": False}
 
 
+WHOLE = "the model"
+"""The name of a layer that is all of the model."""
+
+
 class Site(NamedTuple):
     """One call of a layer of noise: `noise` is outputs / inputs, NaN where the input is 0."""
 
@@ -176,7 +180,7 @@ def _watched(
 
     def wrap(original):
         def call(self, *args, **options):
-            if inside or not args:
+            if inside or not args or not isinstance(args[0], (jax.Array, np.ndarray)):
                 return original(self, *args, **options)
             inside.append(self)
             try:
@@ -298,7 +302,7 @@ def _numbered(name, sites):
 
 
 def _dotted(path) -> str:
-    return ".".join(map(str, path)) or "the model"
+    return ".".join(map(str, path)) or WHOLE
 
 
 def _leaves(outputs: Any) -> list[np.ndarray]:

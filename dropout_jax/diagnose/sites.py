@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from dropout_jax.diagnose.findings import Finding, chance
-from dropout_jax.diagnose.probe import Pass, Site
+from dropout_jax.diagnose.probe import WHOLE, Pass, Site
 
 ALPHA = 1e-6
 """The chance, at each place, that a sound one is accused of what is found by statistics."""
@@ -240,6 +240,7 @@ def _equal(*masks: np.ndarray) -> bool:
 def _is_last(site: Site, outputs) -> bool:
     return (
         len(outputs) == 1
+        and site.name != WHOLE
         and np.array_equal(site.outputs, outputs[0])
         and not np.array_equal(site.inputs, site.outputs)
         and site.inputs.ndim == 2

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from dropout_jax.diagnose.findings import Finding, chance
-from dropout_jax.diagnose.probe import Pass, Runner
+from dropout_jax.diagnose.probe import WHOLE, Pass, Runner
 from dropout_jax.diagnose.sites import ALPHA
 
 SHIFT, NORM_STEPS = 0.05, 24
@@ -25,6 +25,8 @@ def output_findings(
     """What the outputs say, beyond the `found` problems of single layers."""
     steps = [p.outputs for p in passes]
     varies = not _same(*steps)
+    if passes[0].sites and all(site.rate == 0 for site in passes[0].sites):
+        return  # no dropout is what was asked for
     if not varies and not found & {"constant", "training"} and _draws(runner, x):
         yield Finding(
             "constant",
@@ -62,7 +64,8 @@ def output_findings(
         )
     if varies and "batch" not in found and not passes[0].sites and not runner.shares:
         yield from _of_rows(runner, x)
-    if varies and "outputs" not in found and evaluated:
+    alone = any(site.name == WHOLE for site in passes[0].sites)
+    if varies and "outputs" not in found and evaluated and not alone:
         yield from _of_zeros(passes, evaluated)
     if "gradient" not in found:
         yield from _of_derivative(runner, x)
@@ -84,6 +87,8 @@ def _of_rows(runner, x) -> Iterator[Finding]:
 
 def _of_zeros(passes, evaluated) -> Iterator[Finding]:
     """Outputs that are 0 beside others of their example that are not: no sum of units is."""
+    if len(evaluated[0].outputs) > 1:  # hidden units may be among them
+        return
     for number, certain in enumerate(evaluated[0].outputs):
         noisy = np.stack([p.outputs[number] for p in passes])
         zeros = (noisy == 0) & (noisy != 0).any(-1, keepdims=True)

@@ -294,6 +294,41 @@ class Variational(Net):
         self.drop = dj.layers.Dropout(0.5, broadcast_dims=(0,), rngs=nnx.Rngs(1))
 
 
+class Recurrent(nnx.Module):
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        cell = dj.layers.Zoneout(nnx.LSTMCell(8, 6, rngs=rngs), rate=(0.3, 0.1), rngs=rngs)
+        self.rnn, self.linear = nnx.RNN(cell), nnx.Linear(6, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.linear(self.rnn(jnp.stack([x] * 3, axis=1))[:, -1])
+
+
+class WithFeatures(Net):
+    """It gives its hidden units, after dropout, beside its outputs."""
+
+    def __call__(self, x):
+        hidden = self.drop(jnp.tanh(self.one(x)))
+        return {"outputs": self.two(hidden), "hidden": hidden}
+
+
+class Tokens(nnx.Module):
+    """A block of a transformer on integers, with one layer of dropout called twice."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.embed, self.drop = nnx.Embed(20, 16, rngs=rngs), dj.layers.Dropout(0.1, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(
+            2, 16, dropout_rate=0.1, broadcast_dropout=False, decode=False, rngs=rngs,
+            attention_fn=dj.layers.dot_product_attention,
+        )  # fmt: skip
+        self.linear = nnx.Linear(16, 20, rngs=rngs)
+
+    def __call__(self, tokens):
+        h = self.drop(self.embed(tokens))
+        return self.linear(h + self.drop(self.attention(h)))
+
+
 IMAGES = jax.random.normal(jax.random.key(0), (4, 6, 6, 1))
 SOUND = {
     "the textbook's": (dj.layers.MLP((8, 16, 16, 4), rates=0.5, rngs=nnx.Rngs(0)), X, {}),
@@ -315,6 +350,11 @@ SOUND = {
     "DropBlock": (
         Images(lambda rngs: dj.layers.DropBlock(0.2, block_size=3, rngs=rngs)), IMAGES, {},
     ),
+    "recurrent": (Recurrent(), X, {}),
+    "with its hidden units": (WithFeatures(), X, {}),
+    "a transformer": (Tokens(), jax.random.randint(jax.random.key(1), (4, 12), 0, 20), {}),
+    "a layer alone": (nnx.Dropout(0.5, rngs=nnx.Rngs(0)), X, {}),
+    "a rate of 0": (dj.layers.MLP((8, 16, 4), rates=0.0, rngs=nnx.Rngs(0)), X, {}),
     "one example": (Net(), X[:1], {}),
     "Linen": (LinenNet(), X, {"variables": variables_of(LinenNet())}),
     "a function": (sound, X, {"evaluate": lambda key, x: x @ W}),
