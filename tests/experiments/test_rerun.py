@@ -13,6 +13,10 @@ import pytest
 
 from experiments import rerun
 from experiments.records import provenance, record
+from experiments.records.config import without_defaults
+from experiments.report import mlp_settings
+
+NO_RECORDS = {"benchmark", "figures"}
 
 
 @dataclass(frozen=True)
@@ -116,3 +120,28 @@ def test_bad_input_costs_one_line(fake, path, capsys, tmp_path):
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
     assert exit_code() == 2
+
+
+@pytest.fixture(scope="module")
+def committed():
+    names = [f.name for f in record.RESULTS.iterdir() if f.name not in NO_RECORDS]
+    return [r for name in sorted(names) for r in record.read_all(name)]
+
+
+def test_every_committed_record_is_the_run_of_its_config(committed):
+    """A Config that got a setting, or lost one, still means what its records were made with."""
+    assert len(committed) > 350
+    for r in committed:
+        config = rerun.build_config(rerun.experiment_module(r.experiment).Config, r.config, None)
+        defaults = record.defaults_of(config)
+        again = without_defaults(record.recorded_config(config), defaults)
+        assert again == without_defaults(r.config, defaults), r.path
+
+
+def test_the_tables_know_the_default_of_every_setting_that_old_records_lack(committed):
+    """Else a run at the default would stand beside an old record of the same settings."""
+    for r in committed:
+        if "kl_sparsity" in r.config:  # of the MLP
+            defaults = record.defaults_of(rerun.experiment_module(r.experiment).Config)
+            for name in defaults.keys() - r.config.keys():
+                assert mlp_settings.DEFAULTS[name] == defaults[name], (name, r.path)
