@@ -1,4 +1,4 @@
-"""What the life of a sub-network does to the noise of the gradient, on MNIST.
+"""How noisy is the gradient where many examples share one mask? Measured on MNIST.
 
 Question: element-wise dropout has a mask for every example, and a thinned network one for all the
 examples of K updates. How much noisier is what a hundred updates add up to?

@@ -1,4 +1,4 @@
-"""The backward pass: how it is timed, and what is kept for it."""
+"""Time a forward and a backward pass, and count the bits kept in between."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""What XLA makes of dropout for a GPU that is not there: kernels, bytes and operations.
+"""Compile dropout for a GPU without having one: kernels, bytes and operations of the program.
 
 Compiled ahead of time, for the device that `H200` describes; nothing runs, and nothing is timed.
 It takes the compiler for NVIDIA GPUs, which `pip install "jax[cuda13]"` brings, and no GPU.

@@ -1,4 +1,4 @@
-"""The family beside plain dropout: the time of a forward pass that makes as many decisions."""
+"""Benchmark the noise functions beside plain dropout that makes as many random decisions."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What a suite leaves behind: a table, a JSON file, and a picture of the ratios."""
+"""Write the results of a benchmark suite: a table, a JSON file, and a picture of the ratios."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""What is measured of masks: forward, forward and backward, and a step of the paper's MLP."""
+"""Benchmark suites of dropout: forward, forward and backward, and a step of the paper's MLP."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping

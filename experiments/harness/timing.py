@@ -1,4 +1,4 @@
-"""Programs that apply a step `count` times, and samples of them taken in turn."""
+"""Time programs in turn, round after round, so that a busy moment slows all of them."""
 
 import functools
 import time

@@ -1,5 +1,7 @@
-"""The settings of an MLP on MNIST: the experiments on the paper's tables and figures are grids of
-them. Max-norms, penalties and learning rates are those of the scaled convention."""
+"""The settings of an MLP on MNIST; the paper's tables and figures are grids of them.
+
+Max-norms, penalties and learning rates are those of the scaled convention.
+"""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The networks that thinned training is compared on, for the study and for the benchmark."""
+"""Networks and optimizer to compare thinned training with dropout: study and benchmark."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What was published on the UCI regression sets: MC dropout of 2016 and of 2018.
+"""Published results on the UCI regression sets: MC dropout of 2016 and of 2018.
 
 RMSE and log-likelihood are (mean, standard error over the splits); None where it was not printed.
 2016: Gal and Ghahramani, "Dropout as a Bayesian Approximation", Table 1, as the authors corrected

@@ -1,4 +1,4 @@
-"""What the generated tables share: markdown, and where a number comes from."""
+"""Markdown tables, text that unfolds, and links to records."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every method on the UCI sets: the column beside column table of `uci`."""
+"""Every method on the UCI sets, a column each."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Numbers in the prose of a page, read from the records: the text of a value marker to the number.
+"""Read the numbers in the prose of a page from the records: from a value marker to its number.
 
 A page writes `<!-- value:mnist_table2/dropout_relu_3x1024@12000 --><!-- /value -->`, and
 `scripts/make_tables` fills it. A marker is one of
