@@ -11,8 +11,7 @@ from flax import nnx
 from flax.nnx.nn.attention import dot_product_attention_weights
 from jax import lax
 
-from dropout_jax._checks import check_rate, is_static
-from dropout_jax.layers.base import typed
+from dropout_jax._checks import check_key, check_rate, is_static
 from dropout_jax.noise import dot_product_attention as noise
 from dropout_jax.noise.attention import attention_dropout
 from dropout_jax.typing import Array, Key, Rate
@@ -134,4 +133,4 @@ def _key(rng: Key | None) -> Key | None:
         raise TypeError(f"dropout_rng is {type(rng).__name__}; write dropout_rng={name}.")
     if rng is not None and not isinstance(rng, jax.Array):
         raise TypeError(f"dropout_rng is {rng!r}; write dropout_rng=jax.random.key(0).")
-    return None if rng is None else typed(rng)
+    return None if rng is None else check_key(rng)

@@ -152,11 +152,6 @@ def check_rngs(rngs: nnx.Rngs) -> nnx.Rngs:
     return rngs
 
 
-def typed(key: Key) -> Key:
-    """The key, wrapped if it is a legacy one, which users of Flax still write."""
-    return check_key(key)
-
-
 def held(value: Rate) -> Rate | Setting:
     """A rate as a layer keeps it: a number as it is, an array in a variable of the module."""
     return value if is_static(value) else Setting(jnp.asarray(value))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dropout_jax._checks import check_dims, check_positive
+from dropout_jax._checks import check_dims, check_positive, is_static
 from dropout_jax.layers.base import NoiseLayer, held, value_of
 from dropout_jax.noise.concrete import check_temperature, concrete_dropout, concrete_kl
 from dropout_jax.typing import Array, Key
@@ -109,19 +109,18 @@ class ConcreteDropout(NoiseLayer):
                 f"the layers are stacked as {stack}, and the kernels have shape {kernel.shape}; "
                 "stack them along the first axes: nnx.vmap(..., out_axes=0)."
             )
+        units = inputs_of(self.layer, kernel.shape[len(stack) :])
+        inputs = None if units == kernel.shape[-2] else units
 
         def one(kernel, logit_rate, length_scale):
-            return concrete_kl(
-                kernel,
-                logit_rate,
-                length_scale=length_scale,
-                inputs=inputs_of(self.layer, kernel.shape),
-            )
+            return concrete_kl(kernel, logit_rate, length_scale=length_scale, inputs=inputs)
 
+        scale, of_each = value_of(self.length_scale), None
+        if stack and not is_static(scale):
+            scale, of_each = jnp.broadcast_to(scale, stack), 0
         for _ in stack:
-            one = jax.vmap(one)
-        scales = jnp.broadcast_to(jnp.asarray(value_of(self.length_scale), logit_rate.dtype), stack)
-        return one(kernel, logit_rate, scales).sum()
+            one = jax.vmap(one, (0, 0, of_each))
+        return one(kernel, logit_rate, scale).sum()
 
 
 def inputs_of(layer: nnx.Module, kernel: tuple[int, ...]) -> int:

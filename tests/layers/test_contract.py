@@ -25,6 +25,11 @@ def over(names):
 
 
 every_layer, every_one_of_ours, every_rated = over(CASES), over(OURS), over(RATED)
+# The layers that differ in the state they hold: transformations see no other difference.
+every_kind = over(
+    ["flax", "Dropout", "ScheduledDropout", "DropConnectLinear", "Zoneout", "ConcreteDropout",
+     "SparseLinear"]
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -150,32 +155,42 @@ def test_the_layers_own_stream(name):
     assert_equal(first, case.call(layer, x))
 
 
-@every_layer
-def test_rng_collection_names_the_stream(name):
-    case, rngs = CASES[name], streams(noise=1)
-    case.call(case.layer(rng_collection="noise", rngs=rngs), case.x, rngs=rngs)
-    assert int(rngs.dropout.count[...]) == 0
-    assert int(rngs.noise.count[...]) == 2  # for the layer's own stream, and for the call
+@pytest.mark.slow
+def test_rng_collection_names_the_stream(subtests):
+    for name in CASES:
+        with subtests.test(name):
+            case, rngs = CASES[name], streams(noise=1)
+            case.call(case.layer(rng_collection="noise", rngs=rngs), case.x, rngs=rngs)
+            assert int(rngs.dropout.count[...]) == 0
+            assert int(rngs.noise.count[...]) == 2  # for the layer's own stream, and for the call
 
 
-@every_layer
-def test_missing_or_wrong_rngs_say_what_to_write(name):
-    case = CASES[name]
-    layer, ours = case.layer(), name != "flax"
-    with pytest.raises(ValueError, match="`deterministic` is False, but no `rngs`") as error:
-        case.call(layer, case.x)
-    assert not ours or "rngs=nnx.Rngs(0)" in str(error.value)
-    with pytest.raises(TypeError, match=r"rngs is str; write nnx\.Rngs\(0\)" if ours else "rngs"):
-        case.call(layer, case.x, rngs="dropout")
-    with pytest.raises(TypeError, match=r"rngs is int; write rngs=nnx" if ours else "rngs"):
-        case.layer(rngs=3)
+@pytest.mark.slow
+def test_missing_or_wrong_rngs_say_what_to_write(subtests):
+    for name in CASES:
+        with subtests.test(name):
+            case = CASES[name]
+            layer, ours = case.layer(), name != "flax"
+            with pytest.raises(
+                ValueError, match="`deterministic` is False, but no `rngs`"
+            ) as error:
+                case.call(layer, case.x)
+            assert not ours or "rngs=nnx.Rngs(0)" in str(error.value)
+            with pytest.raises(
+                TypeError, match=r"rngs is str; write nnx\.Rngs\(0\)" if ours else "rngs"
+            ):
+                case.call(layer, case.x, rngs="dropout")
+            with pytest.raises(TypeError, match=r"rngs is int; write rngs=nnx" if ours else "rngs"):
+                case.layer(rngs=3)
 
 
-@every_one_of_ours
-def test_no_key_is_used_twice(name, key_reuse_checked):
-    case = CASES[name]
-    layer, x = case.layer(rngs=nnx.Rngs(0)), case.x
-    assert differ(case.call(layer, x), case.call(layer, x))
+@pytest.mark.slow
+def test_no_key_is_used_twice(subtests, key_reuse_checked):
+    for name in OURS:
+        with subtests.test(name):
+            case = CASES[name]
+            layer, x = case.layer(rngs=nnx.Rngs(0)), case.x
+            assert differ(case.call(layer, x), case.call(layer, x))
 
 
 # Transformations
@@ -200,7 +215,7 @@ def test_jit_split_and_merge(name):
     np.testing.assert_allclose(case.call(copy, x), case.call(jitted, x), rtol=1e-5, atol=1e-5)
 
 
-@every_layer
+@every_kind
 def test_a_functional_scan_carries_the_stream(name):
     case = CASES[name]
     graphdef, state = nnx.split(case.layer(rngs=streams()))
@@ -215,7 +230,7 @@ def test_a_functional_scan_carries_the_stream(name):
     assert count(nnx.merge(graphdef, state)) == 3
 
 
-@every_layer
+@every_kind
 def test_vmap_with_split_keys_differs_and_without_is_shared(name):
     case, x = CASES[name], CASES[name].x
     layer = case.layer(rngs=streams())
@@ -234,7 +249,7 @@ def test_vmap_with_split_keys_differs_and_without_is_shared(name):
         assert len(np.unique(np.reshape(ys, (3, -1)), axis=0)) == 1
 
 
-@every_layer
+@every_kind
 def test_scan_over_stacked_layers(name):
     case, x = CASES[name], CASES[name].x
 
@@ -254,11 +269,13 @@ def test_scan_over_stacked_layers(name):
 # The amount of noise
 
 
-@over(["flax", *RATED])
-def test_an_amount_of_0_needs_no_rngs(name):
-    case = CASES[name]
-    layer = case.make(0)
-    assert_equal(case.call(layer, case.x), case.mean(layer, case.x, 0))
+@pytest.mark.slow
+def test_an_amount_of_0_needs_no_rngs(subtests):
+    for name in ["flax", *RATED]:
+        with subtests.test(name):
+            case = CASES[name]
+            layer = case.make(0)
+            assert_equal(case.call(layer, case.x), case.mean(layer, case.x, 0))
 
 
 @every_rated
@@ -295,13 +312,15 @@ def test_a_layer_is_made_under_vmap_over_amounts(name):
     assert differ(y[1], expected[1])
 
 
-@every_rated
-def test_a_bad_amount_is_refused(name):
-    case, noise = CASES[name], name == "GaussianNoise"
-    with pytest.raises(ValueError, match="stddev is -1.0" if noise else "between 0 and 1"):
-        case.make(-1.0, rngs=nnx.Rngs(0))
-    with pytest.raises(TypeError, match="write a number"):
-        case.make("half", rngs=nnx.Rngs(0))
+@pytest.mark.slow
+def test_a_bad_amount_is_refused(subtests):
+    for name in RATED:
+        with subtests.test(name):
+            case, noise = CASES[name], name == "GaussianNoise"
+            with pytest.raises(ValueError, match="stddev is -1.0" if noise else "between 0 and 1"):
+                case.make(-1.0, rngs=nnx.Rngs(0))
+            with pytest.raises(TypeError, match="write a number"):
+                case.make("half", rngs=nnx.Rngs(0))
 
 
 def test_filters_for_dropout_find_the_layers_of_a_rate():
