@@ -115,8 +115,8 @@ def _prepare(path: Path, folder: str | Path, lock: FileLock, wait: float) -> str
         tempfile.TemporaryFile(dir=path).close()
         if not lock.acquire(wait):
             return (
-                f"another process is writing to {folder}; wait until it ends, or choose another "
-                "folder."
+                f"another process or run is writing to {folder}; wait until it ends, or choose "
+                "another folder."
             )
         for left in path.glob(f".checkpoint-*{archive.UNFINISHED}"):
             left.unlink()

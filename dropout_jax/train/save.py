@@ -10,7 +10,7 @@ from dropout_jax.train import checkpoint
 
 # The switches between training and evaluation, which Flax and users keep beside the arrays.
 MODES = ("deterministic", "use_running_average", "training", "is_training")
-WAIT = 60.0  # seconds for another process to end its save
+WAIT = 10.0  # seconds for another process to end its save
 
 
 def save(folder: str | Path, model: nnx.Module) -> None:
@@ -28,7 +28,7 @@ def save(folder: str | Path, model: nnx.Module) -> None:
     Raises:
       TypeError: a model that is no `nnx.Module`.
       CheckpointError: the folder cannot be written, or the disk is full; it holds the checkpoints
-        of a run; another process keeps it for a minute.
+        of a run; another process or run keeps it for ten seconds.
 
     Example:
       >>> import dropout_jax as dj, jax.numpy as jnp, tempfile

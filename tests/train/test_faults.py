@@ -301,7 +301,9 @@ def test_a_disk_that_is_really_full_leaves_the_one_before(small_disk):
 def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path):
     with checkpoint.open_folder(tmp_path) as first:
         checkpoint.save(first, 1, state_of(1), about_of(1))
-        with pytest.raises(checkpoint.CheckpointError, match="another process is writing to"):
+        with pytest.raises(
+            checkpoint.CheckpointError, match="another process or run is writing to"
+        ):
             checkpoint.open_folder(tmp_path)
         checkpoint.save(first, 2, state_of(2), about_of(2))
     assert restore(tmp_path) == 2

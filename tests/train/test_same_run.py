@@ -231,7 +231,9 @@ def test_an_interval_of_another_type_says_what_to_write(every):
 def test_a_second_run_in_the_folder_is_refused_and_the_first_goes_on(tmp_path):
     def second(state):
         if int(state.step) == 4:
-            with pytest.raises(checkpoint.CheckpointError, match="another process is writing"):
+            with pytest.raises(
+                checkpoint.CheckpointError, match="another process or run is writing"
+            ):
                 run(checkpoint_dir=tmp_path)
 
     state, _ = run(checkpoint_dir=tmp_path, on_epoch=second)
@@ -244,7 +246,7 @@ def test_what_is_being_written_is_not_cleared(tmp_path):
     checkpoint.clear(folder)  # nothing is there yet
     with checkpoint.open_folder(folder) as first:
         checkpoint.save(first, 1, jnp.ones(2), {})
-        with pytest.raises(checkpoint.CheckpointError, match="another process is writing"):
+        with pytest.raises(checkpoint.CheckpointError, match="another process or run is writing"):
             checkpoint.clear(folder)
         assert checkpoint.restore(first, jnp.zeros(2)) is not None
     checkpoint.clear(folder)
@@ -267,7 +269,7 @@ def test_a_process_that_trains_keeps_the_folder_until_it_is_killed(tmp_path):
         deadline = time.monotonic() + 100
         while 1 not in steps_in(tmp_path) and time.monotonic() < deadline:
             time.sleep(0.05)
-        with pytest.raises(checkpoint.CheckpointError, match="another process is writing"):
+        with pytest.raises(checkpoint.CheckpointError, match="another process or run is writing"):
             killed_run.complete(tmp_path)
         child.send_signal(signal.SIGKILL)
     found, expected = killed_run.complete(tmp_path), killed_run.complete(None)
