@@ -140,7 +140,7 @@ def of_images(config: Config) -> dict[str, Any]:
     """Scores by angle of every seed, for each way of predicting that the method has."""
     images = dj.data.load(config.data, config.data_dir)
     most, tested = (200, 20) if config.quick else (config.examples, config.tested)
-    x, y = images.train_x[:most], jnp.asarray(images.train_y[:most])
+    x, y = jnp.asarray(images.train_x[:most]), jnp.asarray(images.train_y[:most])
     angles = ANGLES[:2] if config.quick else ANGLES
     test_x = np.stack([turned(images.test_x[:tested], angle) for angle in angles])
     labels = jnp.asarray(images.test_y[:tested])
