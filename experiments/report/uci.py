@@ -60,13 +60,15 @@ def columns(results: Path) -> str:
     for i, title in enumerate(METRICS.values()):
         rows = []
         for name in found["dropout"]:
-            row = [name]
+            published = PUBLISHED_2018[name].single_rmse if name in PUBLISHED_2018 else None
+            row = [name, *([published or "–"] if i == 0 else [])]
             for method, *metrics in COLUMNS.values():
                 r, metric = found[method].get(name), metrics[i]
                 have = r is not None and metric in r.final
                 row.append(shown_values(r.final[metric]) if have else "–")
             rows.append(row)
-        parts.append(markdown([title, *COLUMNS], rows))
+        more = ["one pass, 2018"] if i == 0 else []
+        parts.append(markdown([title, *more, *COLUMNS], rows))
     return "\n\n".join(parts)
 
 
