@@ -132,7 +132,7 @@ def check_choice(name: str, value: Any, *choices: str) -> Any:
 
 
 def check_given(x: Any, name: str) -> Any:
-    """Return `x`, or raise for what is no array and JAX has no clear word for."""
+    """Return `x`, or raise if it is None, a dict or a string, of which JAX's errors say little."""
     if x is None or isinstance(x, (dict, str)):
         raise TypeError(f"{name} is {type(x).__name__}; write an array.")
     return x

@@ -88,7 +88,7 @@ def incoming_axes(path: Path, shape: Sequence[int], bias: Sequence[int] | None) 
 
 
 def _axes_without(shape: Sequence[int], bias: Sequence[int]) -> list[range]:
-    """Every run of axes of `shape` without which it is the shape of the bias."""
+    """The runs of axes to take out of `shape` so that the shape of the bias is left."""
     shape, bias = tuple(shape), tuple(bias)
     gone = len(shape) - len(bias)
     runs = [range(start, start + gone) for start in range(len(bias))] if gone > 0 else []

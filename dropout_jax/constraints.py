@@ -105,7 +105,7 @@ def _constrain(path, update, weights, c, axis, bias: Sequence[int] | None) -> Ar
 
 
 def _shorten(update: Array, weights: Array, c, axis) -> Array:
-    """The update that ends on the ball; exactly `update` for the vectors that it leaves inside."""
+    """The update that ends on the ball; where a vector stays inside, exactly `update`."""
     wide = wide_dtype(weights)
     start = weights.astype(wide)
     end = (start + update.astype(wide)).astype(weights.dtype).astype(wide)

@@ -9,7 +9,7 @@ from dropout_jax.typing import Array, Key, Rate
 
 
 class Setting(nnx.Variable):
-    """An array that a layer was made with, such as its rate: no parameter, training leaves it."""
+    """An array that a layer was made with, such as its rate: training does not change it."""
 
 
 class NoiseLayer(nnx.Module):

@@ -137,7 +137,7 @@ def inputs_of(layer: nnx.Module, kernel: tuple[int, ...]) -> int:
 
 
 def _einsum_inputs(layer: nnx.Module, kernel: tuple[int, ...]) -> int | None:
-    """Of `nnx.Einsum`: the kernel's axes that the inputs have too; None without an equation."""
+    """For `nnx.Einsum`, the size of the kernel's axes that the inputs have too, or None."""
     equation = getattr(layer, "einsum_str", None) or ""
     inputs, _, weights = equation.replace(" ", "").partition("->")[0].partition(",")
     if len(weights) != len(kernel):

@@ -109,9 +109,9 @@ class Zoneout(NoiseLayer, nnx.RNNCellBase):
 
 
 def _output_index(cell: nnx.RNNCellBase, carry: Any, inputs: Array) -> int:
-    """Which state the cell returns as its output, where jit or remat around it hides that.
+    """The index of the state that a cell returns as its output, for a cell inside jit or remat.
 
-    Both are then other objects, but one value inside of the call.
+    There the two are different objects outside of the call, and one value inside.
     """
     graphdef, variables = nnx.split(cell)
 
