@@ -5,7 +5,9 @@ import hashlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import nnx
 
 import dropout_jax as dj
 
@@ -130,3 +132,24 @@ def test_ids_of_64_bits_are_those_of_32():
     keys = data(dj.per_example_keys(KEY, ids))
     np.testing.assert_array_equal(keys, data(dj.per_example_keys(KEY, ids.astype(np.uint32))))
     assert len(np.unique(keys, axis=0)) == 3
+
+
+@pytest.mark.slow
+def test_training_and_prediction_take_legacy_keys():
+    x, y = np.eye(8, dtype=np.float32), np.arange(8) % 2
+
+    def run(key):
+        model = dj.layers.MLP((8, 6, 2), rates=0.5, rngs=nnx.Rngs(0))
+        history = dj.fit(
+            model, optax.sgd(0.1), x, y, key=key, epochs=2, batch_size=4, progress=False
+        )
+        return (
+            history["loss"],
+            dj.mc_predict(key, model, x, samples=3),
+            dj.predict.mc_samples(key, model, x, samples=3),
+            dj.geometric_mean_predict(key, model, x, samples=3),
+            dj.mc_classify(key, model, x, samples=3).probabilities,
+            model(x, rngs=key),
+        )
+
+    jax.tree.map(np.testing.assert_array_equal, run(jax.random.PRNGKey(3)), run(jax.random.key(3)))
