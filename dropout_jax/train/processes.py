@@ -54,7 +54,7 @@ def check_shared(name: str, arrays: Any) -> None:
                 f"{name} is of this process alone, and there are {count} processes, each of which "
                 "would go its own way. Make one array of the rows that each has: "
                 "jax.make_array_from_process_local_data(jax.NamedSharding(mesh, jax.P('data')), "
-                f"{name}), where mesh = jax.make_mesh((jax.device_count(),), ('data',))."
+                "rows), where mesh = jax.make_mesh((jax.device_count(),), ('data',))."
             )
 
 

@@ -70,17 +70,22 @@ def refusal(call):
 def main(process, count, port, folder):
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     address = f"127.0.0.1:{port}"
-    jax.distributed.initialize(address, count, process, heartbeat_timeout_seconds=10)
+    jax.distributed.initialize(address, count, process, heartbeat_timeout_seconds=20)
     mesh, folder = mesh_of_all(), Path(folder)
     x, y = spread(mesh, process, count)
     model = model_on(mesh)
     history = fit(model, x, y, checkpoint_dir=folder / "run")
     dj.save(folder / "model", model)
+    restored = model_on(mesh)
+    dj.load(folder / "model", restored)
+    goes_on = fit(model_on(mesh), x, y, checkpoint_dir=folder / "begun", progress=False)
     prediction = dj.mc_predict(jax.random.key(1), model, x, samples=4).mean
     found = {
         "loss": history["loss"].tolist(),
         "val_loss": history["val_loss"].tolist(),
         "evaluate": dj.evaluate(model, x, y),
+        "restored": dj.evaluate(restored, x, y),
+        "begun": goes_on["loss"].tolist(),
         "prediction": float(jax.jit(lambda p: (p**2).sum())(prediction)),
         "fit of NumPy": refusal(lambda: fit(model, *numbers())),
         "evaluation of NumPy": refusal(lambda: dj.evaluate(model, *numbers())),

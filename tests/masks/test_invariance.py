@@ -246,11 +246,6 @@ def test_shardings_in_types(rate, residual):
 
 
 EXPLICIT = {
-    "zoneout": lambda x, model: dj.zoneout(KEY, x, -x, 0.5),
-    "zoneout, gradient": lambda x, model: jax.grad(
-        lambda x: dj.zoneout(KEY, x, 2 * x, 0.5).sum())(x),
-    "standout": lambda x, model: dj.standout(KEY, x, x),
-    "a rate an element": lambda x, model: dj.dropout(KEY, x, jnp.abs(x) / 10),
     "multi_sample": lambda x, model: x * dj.losses.multi_sample(
         3, features=lambda model, x: x, head=lambda model, x: model(x))(
             model, x, jnp.zeros(64, int)),
