@@ -12,6 +12,8 @@ from dropout_jax._checks import check_count, check_key
 from dropout_jax._nnx import rekey, split
 from dropout_jax._sharding import parts_of
 from dropout_jax.keys import site_key
+from dropout_jax.train.calls import with_rngs
+from dropout_jax.train.examples import from_table
 from dropout_jax.typing import Array, Key
 
 Model: TypeAlias = nnx.Module | Callable[[Key, Array], Any]
@@ -36,7 +38,7 @@ def ready(key: Key, model: Model, samples: int, *, spread: bool = False) -> Part
 
 def arrays(x: Any) -> Any:
     """x with each of its leaves as a JAX array; raise where there is no example."""
-    x = jax.tree.map(jnp.asarray, x)
+    x = jax.tree.map(jnp.asarray, from_table(x))
     sizes = {a.shape[:1] for a in jax.tree.leaves(x)}
     if len(sizes) != 1 or () in sizes or (0,) in sizes:
         raise ValueError(
@@ -60,8 +62,9 @@ def sub_networks(parts: Parts, key: Key, x: Any, *, consistent: bool = False) ->
             model.eval()
             model.set_attributes(deterministic=False, raise_if_not_found=False)
             before = _draws(model)
-            outputs = model(x)
-            if all(map(operator.is_, before, _draws(model))):
+            called = with_rngs(model, lambda: site_key(key, "call"))
+            outputs = called(x)
+            if called is model and all(map(operator.is_, before, _draws(model))):
                 _check_rate_of_0(model)
             return outputs
         return static(key, x)

@@ -23,6 +23,8 @@ from dropout_jax.predict.networks import (
     ready,
     sub_networks,
 )
+from dropout_jax.train.calls import with_rngs
+from dropout_jax.train.examples import from_table
 from dropout_jax.typing import Array, Key
 
 Output = Callable[[Any], Any]
@@ -71,14 +73,15 @@ def predict_scaled(model: nnx.Module, x: Array, *, output: Output = jax.nn.softm
     Source: Srivastava et al. 2014, section 4.
     """
     structure, state = split(model)
-    return _scaled(structure, output, state, x)
+    return _scaled(structure, output, state, from_table(x))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _scaled(structure, output, state, x):
     model = structure.merge(state)
     model.eval()
-    return _predicted(output, model(x), x)
+    called = with_rngs(model, lambda: jax.random.key(0))  # which draws nothing
+    return _predicted(output, called(x), x)
 
 
 def _predicted(output, outputs, x):
@@ -130,7 +133,7 @@ def mc_samples(
     Source: Srivastava et al. 2014, section 7.5 and figure 11, the error as a function of k.
     """
     state = ready(key, model, samples)
-    return _samples(*state, samples, output, key, x)
+    return _samples(*state, samples, output, key, from_table(x))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
@@ -192,6 +195,7 @@ def mc_predict(
     Approximation", for the standard deviation.
     """
     structure, *state = ready(key, model, samples)
+    x = from_table(x)
     if batch_size is not None or consistent:
         x = arrays(x)
     options = (samples, output, check_batch_size(batch_size, x), bool(consistent))
@@ -266,7 +270,7 @@ def geometric_mean_predict(key: Key, model: Model, x: Array, *, samples: int) ->
     "Understanding Dropout", for the name and for deeper networks.
     """
     state = ready(key, model, samples)
-    return _geometric_mean(*state, samples, key, x)
+    return _geometric_mean(*state, samples, key, from_table(x))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

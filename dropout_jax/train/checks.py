@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dropout_jax._nnx import split
-from dropout_jax._sharding import devices_of, parts_of
+from dropout_jax._sharding import devices_of, parts_of, sharding_of
 from dropout_jax.train.calls import with_rngs
 from dropout_jax.train.examples import Examples, all_finite, count, shapes
 from dropout_jax.train.metrics import CLASSIFICATION, Metrics
@@ -209,7 +209,10 @@ def weights_for(y: Array, class_weight: Any, sample_weight: Array | None) -> Arr
         if not isinstance(y, jax.Array) or not jnp.issubdtype(y.dtype, jnp.integer):
             raise TypeError("class_weight is for integer labels; write sample_weight instead.")
         table = jnp.array([class_weight.get(c, jnp.nan) for c in range(int(y.max()) + 1)])
-        weights = table[y]
+        with devices_of(y):
+            sharding = sharding_of(y)
+            spread = {"out_sharding": sharding} if sharding.mesh.explicit_axes else {}
+            weights = table.at[y].get(**spread)
         if not bool(all_finite(weights)):
             missing = sorted(set(map(int, jnp.unique(y))) - set(class_weight))
             raise ValueError(f"class_weight has no weight for the classes {missing}.")

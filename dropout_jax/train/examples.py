@@ -40,6 +40,12 @@ def as_examples(values: Any, name: str) -> Examples:
     return examples
 
 
+def from_table(x: Any, name: str = "x") -> Any:
+    """The numbers of a pandas DataFrame; anything else as it is."""
+    is_table = hasattr(x, "columns") and hasattr(x, "to_numpy")
+    return jnp.asarray(_of_columns(x, name)) if is_table else x
+
+
 def count(examples: Examples) -> int:
     """How many examples there are."""
     return len(jax.tree.leaves(examples)[0])
@@ -66,9 +72,8 @@ def _converted(values: Any, name: str) -> Examples:
         return values
     if hasattr(values, "tocsr"):
         raise TypeError(f"{name} is a sparse matrix of SciPy; write {name}.toarray().")
-    if hasattr(values, "columns") and hasattr(values, "to_numpy"):
-        return jnp.asarray(_of_columns(values, name))
-    return jnp.asarray(_numbers(values, name))
+    table = from_table(values, name)
+    return table if table is not values else jnp.asarray(_numbers(values, name))
 
 
 def _holds_arrays(value: Any) -> bool:

@@ -36,9 +36,9 @@ class Workload(NamedTuple):
 
     def data(self, examples: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(0)
-        y = rng.integers(0, CLASSES, examples)
+        y = rng.integers(0, CLASSES, examples, dtype=np.int32)
         if len(self.shape) == 1 and self.model is Transformer:
-            return rng.integers(0, VOCABULARY, (examples, *self.shape)), y
+            return rng.integers(0, VOCABULARY, (examples, *self.shape), dtype=np.int32), y
         return rng.normal(size=(examples, *self.shape)).astype(np.float32), y
 
 

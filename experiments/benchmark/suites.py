@@ -43,7 +43,7 @@ class Plan(NamedTuple):
     lives: tuple[int, ...] = (1, 3, 10, 30, 100)
     blocks: tuple[int, ...] = (1, 64)
     epoch_rounds: int = 5
-    examples: int = 1536
+    examples: int = 1024
     matrix: tuple[int, ...] = (1024, 1024)
     image: tuple[int, ...] = (16, 32, 32, 64)
     attention: tuple[int, ...] = (8, 8, 128, 128)

@@ -11,6 +11,7 @@ import optax
 import pytest
 import scipy.sparse
 from flax import nnx
+from helpers.tables_of_pandas import Column, Frame
 
 import dropout_jax as dj
 
@@ -108,49 +109,21 @@ def test_true_and_false_are_labels():
     assert_same_weights(first, second)
 
 
-class Column:
-    """What of a pandas Series is used; pandas is not installed with the tests."""
-
-    def __init__(self, values, dtype=None, missing=0):
-        self.values, self.missing = np.asarray(values), missing
-        self.dtype = self.values.dtype if dtype is None else dtype
-
-    def __array__(self, dtype=None, copy=None):
-        return np.asarray(self.values, dtype)
-
-    def isna(self):
-        return np.arange(len(self.values)) < self.missing
-
-    @property
-    def shape(self):
-        return self.values.shape
-
-
-class Frame:
-    """What of a pandas DataFrame is used."""
-
-    def __init__(self, **columns):
-        self.parts = {
-            name: c if isinstance(c, Column) else Column(c) for name, c in columns.items()
-        }
-        self.columns = list(columns)
-        self.shape = (next(iter(self.parts.values())).shape[0], len(columns))
-        self.iloc = self
-
-    def __getitem__(self, place):
-        return list(self.parts.values())[place[1]]
-
-    def to_numpy(self):
-        return np.stack([c.values for c in self.parts.values()], axis=1)
-
-
 def test_a_table_is_its_columns():
     x, y = task()
     frame = Frame(**{f"c{i}": np.asarray(x[:, i]) for i in range(7)}, flag=np.asarray(x[:, 7]) > 0)
     table, array = linear(), linear()
     fit(table, frame, y), fit(array, x.at[:, 7].set(x[:, 7] > 0), y)
     assert_same_weights(table, array)
-    assert dj.evaluate(table, frame, y) == dj.evaluate(array, x.at[:, 7].set(x[:, 7] > 0), y)
+    x = x.at[:, 7].set(x[:, 7] > 0)
+    assert dj.evaluate(table, frame, y) == dj.evaluate(array, x, y)
+    for predict in (
+        dj.predict_scaled,
+        lambda model, x: dj.mc_predict(KEY, model, x, samples=2).mean,
+        lambda model, x: dj.predict.mc_samples(KEY, model, x, samples=2),
+        lambda model, x: dj.geometric_mean_predict(KEY, model, x, samples=2),
+    ):
+        np.testing.assert_array_equal(predict(table, frame), predict(array, x))
 
 
 @pytest.mark.parametrize(
@@ -388,3 +361,44 @@ def test_numbers_that_are_not_finite_in_validation_are_said_once():
     with pytest.warns(UserWarning, match="1 of 48 examples of val have a NaN") as said:
         history = fit(linear(), x, y, validation_data=(bad, y), epochs=3)
     assert len(said) == 1 and np.isnan(history["val_loss"]).all()
+
+
+# --- all of it resumed, thinned, and spread over devices
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"class_weight": {0: 1.0, 1: 2.0, 2: 0.5}, "validation_split": 0.2},
+        {"sample_weight": np.linspace(0, 2, 48), "thin": dj.Thin(steps=2, block=4)},
+        {"loss": "mse", "keep_best": "loss", "patience": 9},
+    ],
+    ids=["classes", "thinned", "best"],
+)
+def test_a_run_that_goes_on_is_bitwise_the_same(tmp_path, options):
+    x, y = task()
+    y = jax.nn.one_hot(y, 3) if options.get("loss") == "mse" else y
+    straight, resumed = (dj.layers.MLP((8, 16, 3), rates=0.5, rngs=nnx.Rngs(0)) for _ in range(2))
+    expected = fit(straight, x, y, epochs=4, **options)
+    fit(resumed, x, y, epochs=2, checkpoint_dir=tmp_path, **options)
+    found = fit(resumed, x, y, epochs=4, checkpoint_dir=tmp_path, **options)
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+    assert_same_weights(straight, resumed)
+
+
+def test_parts_and_weights_may_be_spread_over_devices():
+    x, y = task()
+    rows = jax.NamedSharding(jax.make_mesh((8,), ("data",)), jax.P("data"))
+    given = {
+        "x": {"a": x[:, :3], "b": x[:, 3:]},
+        "y": y,
+        "sample_weight": jnp.linspace(0.0, 2.0, 48),
+    }
+    alone, spread = Two(), Two()
+    tables = {"class_weight": {0: 1.0, 1: 2.0, 2: 0.5}}
+    expected = fit(alone, **given, **tables)
+    found = fit(spread, **jax.device_put(given, rows), **tables)
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
+    for a, b in zip(weights(spread), weights(alone), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -386,6 +386,8 @@ def test_a_model_whose_call_needs_rngs_is_trained_with_fresh_masks_and_resumes(t
     assert any((a != b).any() for a, b in zip(weights(first), weights(other), strict=True))
     found = dj.evaluate(first, *task())
     assert float(history["val_loss"][-1]) == pytest.approx(found["loss"], rel=1e-6)
+    assert (dj.mc_predict(KEY, first, task()[0], samples=8).stddev > 0).any()
+    assert dj.predict_scaled(first, task()[0]).shape == (48, 3)
     losses = fit(NeedsRngs(), x=jnp.ones((64, 8)), y=jnp.zeros(64, int), optimizer=optax.sgd(0.0))
     assert len(set(losses["loss"].tolist())) == 3  # of equal weights under other masks
 
