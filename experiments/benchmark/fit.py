@@ -219,13 +219,7 @@ def keras(workload: Workload, x: np.ndarray, y: np.ndarray) -> tuple[Callable, C
     """compile and fit, and fit again: a new model compiles anew."""
     import keras as k
 
-    inputs = k.Input(workload.shape, dtype=x.dtype.name)
-    layers = workload.keras(k)
-    if callable(layers):
-        outputs = layers(inputs)
-    else:
-        outputs = functools.reduce(lambda h, layer: layer(h), layers, inputs)
-    model = k.Model(inputs, outputs)
+    model = keras_model(k, workload, x.dtype.name)
     loss = k.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(k.optimizers.Adam(1e-3), loss)
 
@@ -233,3 +227,12 @@ def keras(workload: Workload, x: np.ndarray, y: np.ndarray) -> tuple[Callable, C
         model.fit(x, y, epochs=epochs, batch_size=workload.batch, verbose=0)
 
     return train, train
+
+
+def keras_model(k: Any, workload: Workload, dtype: str) -> Any:
+    """The workload's model in Keras."""
+    inputs = k.Input(workload.shape, dtype=dtype)
+    layers = workload.keras(k)
+    if callable(layers):
+        return k.Model(inputs, layers(inputs))
+    return k.Model(inputs, functools.reduce(lambda h, layer: layer(h), layers, inputs))

@@ -112,7 +112,7 @@ def test_true_and_false_are_labels():
 def test_a_table_is_its_columns():
     x, y = task()
     frame = Frame(**{f"c{i}": np.asarray(x[:, i]) for i in range(7)}, flag=np.asarray(x[:, 7]) > 0)
-    table, array = linear(), linear()
+    table, array = (dj.layers.MLP((8, 16, 3), rates=0.5, rngs=nnx.Rngs(0)) for _ in range(2))
     fit(table, frame, y), fit(array, x.at[:, 7].set(x[:, 7] > 0), y)
     assert_same_weights(table, array)
     x = x.at[:, 7].set(x[:, 7] > 0)
