@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dropout_jax._checks import check_key
+from dropout_jax._sharding import sharding_of, spread
 from dropout_jax.typing import Array, Key
 
 
@@ -93,4 +94,8 @@ def per_example_keys(key: Key, example_ids: Array) -> Key:
                 "indices from 0, such as np.unique(ids, return_inverse=True)[1] of all ids."
             )
     ids = jnp.asarray(ids.astype(np.uint32))
+    return spread(sharding_of(ids), _folded, key, ids)
+
+
+def _folded(key, ids):
     return jax.vmap(jax.random.fold_in, (None, 0))(key, ids.reshape(-1)).reshape(ids.shape)
