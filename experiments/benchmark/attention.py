@@ -2,7 +2,8 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,50 +54,66 @@ LINEAR = (OURS, CAUSAL)
 
 
 def attention(libraries: dict[str, Library], plan: Plan) -> Iterator[Row]:
-    """Forward and backward for each length: all variants in turn, and the long ones ours alone."""
+    """Forward and backward for each length; of the longest, the memory of ours alone."""
     for length in plan.lengths:
-        yield from rows_of(length, plan, tuple(VARIANTS))
+        yield from timed(length, plan)
     for length in plan.long_lengths:
-        yield from rows_of(length, plan, LINEAR)
+        programs = programs_of(LINEAR, inputs(length))
+        yield from (row(name, length, programs[name]) for name in LINEAR)
 
 
-def rows_of(length: int, plan: Plan, names: tuple[str, ...]) -> Iterator[Row]:
+def timed(length: int, plan: Plan) -> Iterator[Row]:
     """One call a sample, the variants in turn; fewer samples where a call takes seconds."""
-    shape = (BATCH, length, HEADS, DEPTH)
-    arrays = [jax.random.normal(jax.random.key(i), shape) for i in range(3)]
-    programs = {name: compiled(VARIANTS[name], arrays) for name in names}
-    least = 3 if NO_DROPOUT in names else 1
-    rounds = min(plan.rounds, max(least, plan.rounds * 1024**2 // length**2))
-    samples = {name: np.empty(rounds) for name in names}
-    for name in names:
-        called(programs[name], 0, arrays)  # the first call fetches memory
+    arrays = inputs(length)
+    programs = programs_of(VARIANTS, arrays)
+    rounds = min(plan.rounds, max(3, plan.rounds * 1024**2 // length**2))
+    samples = {name: np.empty(rounds) for name in VARIANTS}
+    for program in programs.values():
+        called(program, 0, arrays)  # the first call fetches memory
     for i in range(rounds):
-        for name in names:
-            samples[name][i] = called(programs[name], i + 1, arrays)
-    base, reference = samples.get(NO_DROPOUT), samples.get(FLAX_NNX)
-    for name in names:
-        taken = samples[name]
+        for name, program in programs.items():
+            samples[name][i] = called(program, i + 1, arrays)
+    for name, taken in samples.items():
         median, iqr = timing.median_and_iqr(taken * 1e6)
-        ratio = (None, None) if base is None else timing.median_and_iqr(taken / base)
-        faster = None if reference is None else timing.median_and_iqr(reference / taken)[0]
-        memory = programs[name].memory_analysis().temp_size_in_bytes
-        yield {
-            "suite": "attention",
-            "shape": list(shape),
-            "dtype": "float32",
-            "rate": None if name == NO_DROPOUT else RATE,
-            "mode": "in_turn",
-            "library": name,
-            "version": None,
+        ratio, ratio_iqr = timing.median_and_iqr(taken / samples[NO_DROPOUT])
+        yield row(name, length, programs[name]) | {
             "median_us": median,
             "iqr_us": iqr,
-            "ratio_to_floor": ratio[0],
-            "ratio_to_floor_iqr": ratio[1],
-            "speedup_over_flax_nnx": faster,
-            "temporaries_mib": memory / 2**20,
-            "residual_bits": None,
+            "ratio_to_floor": ratio,
+            "ratio_to_floor_iqr": ratio_iqr,
+            "speedup_over_flax_nnx": timing.median_and_iqr(samples[FLAX_NNX] / taken)[0],
             "repeats": rounds,
         }
+
+
+def row(name: str, length: int, program) -> Row:
+    """A row without times."""
+    return {
+        "suite": "attention",
+        "shape": [BATCH, length, HEADS, DEPTH],
+        "dtype": "float32",
+        "rate": None if name == NO_DROPOUT else RATE,
+        "mode": "in_turn",
+        "library": name,
+        "version": None,
+        "median_us": None,
+        "iqr_us": None,
+        "ratio_to_floor": None,
+        "ratio_to_floor_iqr": None,
+        "speedup_over_flax_nnx": None,
+        "temporaries_mib": program.memory_analysis().temp_size_in_bytes / 2**20,
+        "residual_bits": None,
+        "repeats": 0,
+    }
+
+
+def inputs(length: int) -> list[jax.Array]:
+    shape = (BATCH, length, HEADS, DEPTH)
+    return [jax.random.normal(jax.random.key(i), shape) for i in range(3)]
+
+
+def programs_of(names: Iterable[str], arrays: list[jax.Array]) -> dict[str, Any]:
+    return {name: compiled(VARIANTS[name], arrays) for name in names}
 
 
 def compiled(attend: Attend, arrays: list[jax.Array]):

@@ -42,8 +42,8 @@ def _cells(row):
         _joined("x", row["shape"]),
         row["dtype"],
         "" if row["rate"] is None else _joined("/", row["rate"]),
-        f"{row['median_us']:.1f}",
-        f"{row['iqr_us']:.1f}",
+        _number(row["median_us"], 1),
+        _number(row["iqr_us"], 1),
         _number(row["ratio_to_floor"]),
         _number(row["ratio_to_floor_iqr"]),
         _number(speedup),
@@ -52,8 +52,8 @@ def _cells(row):
     )
 
 
-def _number(value):
-    return "" if value is None else f"{value:.2f}"
+def _number(value, digits=2):
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _joined(mark, values):

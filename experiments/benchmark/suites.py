@@ -49,7 +49,7 @@ class Plan(NamedTuple):
     attention: tuple[int, ...] = (8, 8, 128, 128)
     block: tuple[int, int, int] = (16, 128, 256)  # batch, sequence, width
     lengths: tuple[int, ...] = (512, 1024, 2048, 4096)  # of attention
-    long_lengths: tuple[int, ...] = (8192, 16384)  # where weights that are held would take GiB
+    long_lengths: tuple[int, ...] = (8192, 16384)  # their memory alone
     mode: Literal["chained", "dispatched"] = "chained"
 
 

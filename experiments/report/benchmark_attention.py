@@ -30,7 +30,8 @@ def attention(rows: list[Row]) -> str:
         lines(rows, lambda row: f"{row['temporaries_mib']:.0f}"),
     )
     times = markdown(
-        ["× time of `jax.nn` (IQR), median ms: length", *NAMES.values()], lines(rows, time)
+        ["× time of `jax.nn` (IQR), median ms: length", *NAMES.values()],
+        lines([row for row in rows if row["median_us"] is not None], time),
     )
     batch, _, heads, depth = rows[0]["shape"]
     rate = next(row["rate"] for row in rows if row["rate"])
@@ -51,6 +52,4 @@ def lines(rows: list[Row], cell) -> list[list[str]]:
 
 def time(row: Row) -> str:
     taken = f"{row['median_us'] / 1000:.0f}"
-    if row["ratio_to_floor"] is None:
-        return taken
     return f"{row['ratio_to_floor']:.2f} ({row['ratio_to_floor_iqr']:.2f}), {taken}"

@@ -304,17 +304,15 @@ def test_the_variants_of_attention_differ_in_the_mask_and_in_nothing_else():
 
 def test_the_table_of_attention_has_a_line_a_length():
     def row(library, length, ratio):
-        ratios = {"ratio_to_floor": ratio, "ratio_to_floor_iqr": ratio and 0.5, "median_us": 2000}
+        ratios = {"ratio_to_floor": ratio, "ratio_to_floor_iqr": 0.5}
+        ratios["median_us"] = ratio and 2000
         case = {"library": library, "shape": [1, length, 4, 64], "rate": 0.1}
         return case | ratios | {"temporaries_mib": length / 4}
 
     rows = [row("no dropout", 8, 1), row("dropout_jax", 8, 0.4), row("dropout_jax", 16, None)]
     lines = benchmark_attention.attention(rows).splitlines()
     assert lines[2:4] == ["| 8 | 2 | – | – | 2 | – |", "| 16 | – | – | – | 4 | – |"]
-    assert lines[7:9] == [
-        "| 8 | 1.00 (0.50), 2 | – | – | 0.40 (0.50), 2 | – |",
-        "| 16 | – | – | – | 2 | – |",
-    ]
+    assert lines[7:9] == ["| 8 | 1.00 (0.50), 2 | – | – | 0.40 (0.50), 2 | – |", ""]
 
 
 def test_a_gpu_s_table_is_relative_to_the_copy(tmp_path):
@@ -356,12 +354,12 @@ def test_a_suite_has_a_row_for_every_library_and_case(suite):
     }[suite]
     assert [(row["library"], row["mode"]) for row in rows] == expected
     for row in rows:
-        assert row["suite"] == suite and row["repeats"] == TINY.rounds
-        assert row["median_us"] > 0
-        if row["ratio_to_floor"] is None:  # a length at which ours alone are measured
-            assert suite == "attention" and row["library"] in attention.LINEAR
+        assert row["suite"] == suite
+        if row["median_us"] is None:  # a length whose memory alone is measured
+            assert suite == "attention" and row["shape"][1] in TINY.long_lengths
             continue
-        assert row["ratio_to_floor"] > 0
+        assert row["repeats"] == TINY.rounds
+        assert row["median_us"] > 0 and row["ratio_to_floor"] > 0
         if row["library"] == "x * normal":
             assert row["ratio_to_normal"] == 1
         assert (row["residual_bits"] is None) == (suite != "grad")
