@@ -53,10 +53,11 @@ def attend(
         return _block(attention, drop_all, query, 0, bias, mask)
     count = -(-queries // block)
     size = -(-queries // count)
-    starts = np.minimum(np.arange(count) * size, queries - size)  # the last block may overlap
+    starts = np.arange(count, dtype=np.int32) * np.int32(size)
+    starts = np.minimum(starts, np.int32(queries - size))  # the last block may overlap
     biases = None if bias is None else _blocks(bias, starts, size)
     parts = min(PARTS, count) if attention.is_causal else 1
-    part = np.arange(count) * parts // count
+    part = (np.arange(count) * parts // count).astype(np.int32)
 
     def branch(last):
         """A block of one part of the sequence, which sees no key behind the last of the part."""

@@ -228,6 +228,17 @@ def test_narrow_inputs_have_a_softmax_in_float32(dtype):
     assert gradient.dtype == dtype and jnp.isfinite(gradient.astype(jnp.float32)).all()
 
 
+@pytest.mark.slow
+def test_float64_under_strict_promotion(x64):
+    query, keys, values = (np.asarray(x, np.float64) for x in inputs())
+    options = {"is_causal": True, "mask": PADDING, "bias": biases(4, 9, 9).astype(np.float64)}
+    expected = held(KEY, query, keys, values, 0.3, **options)
+    with jax.numpy_dtype_promotion("strict"):
+        y = dj.dot_product_attention(KEY, query, keys, values, 0.3, block=4, **options)
+    assert y.dtype == np.float64
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
+
+
 # Transformations
 
 
