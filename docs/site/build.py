@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SETUP = ROOT / "docs" / "site"
 SITE = ROOT / "build" / "docs"
 ZENSICAL = [sys.executable, "-m", "zensical"]
-PAGES = ("README.md", "CONTRIBUTING.md", "docs", "experiments/results")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "experiments/results")
 
 
 def copy(folder: Path) -> None:

@@ -23,7 +23,7 @@ from experiments.report.markdown import NOT_RUN
 from experiments.report.pages import MARKED
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["README.md", "CONTRIBUTING.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 PAGES += sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 INLINE = re.compile(r"`python -m (experiments\.[^`]+)`")
