@@ -6,6 +6,7 @@ it closes over, and the global values that it names. What may change unseen make
 alone.
 """
 
+import dis
 import enum
 import functools
 import types
@@ -18,7 +19,8 @@ import numpy as np
 from flax import nnx
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "dropout_jax", "functools", "builtins")
-LARGEST = 20_000  # of what is looked at, before it costs more than to compile anew
+LARGEST = 100_000  # of what is looked at, before it costs more than to compile anew
+LOADS = ("LOAD_GLOBAL", "LOAD_NAME")
 NUMBERS = (int, float, complex, str, bytes, type(None), type(Ellipsis), np.generic, np.dtype)
 
 
@@ -36,10 +38,11 @@ class Same:
 
     def __init__(self, value: Any, model: nnx.Module | None = None):
         self.value = value
+        walk = _Walk()
         try:
-            code = None if model is None else code_of(model)
-            self._content = _Walk().content(value), code
-        except Unknown:
+            code = None if model is None else walk.code(model)
+            self._content = walk.content(value), code
+        except Exception:  # of any kind: objects of others may answer as they like
             self._content = _Itself(object())
 
     def __hash__(self) -> int:
@@ -71,11 +74,11 @@ class _Walk:
         self.left = LARGEST
 
     def content(self, value: Any) -> Hashable:
+        if isinstance(value, NUMBERS):
+            return type(value), repr(value)  # 0.0 is not -0.0, and NaN is NaN
         self.left -= 1
         if self.left < 0:
             raise Unknown(value)
-        if isinstance(value, NUMBERS):
-            return type(value), repr(value)  # 0.0 is not -0.0, and NaN is NaN
         if isinstance(value, (jax.Array, types.ModuleType, types.BuiltinFunctionType, enum.Enum)):
             return _Itself(value)
         if id(value) in self.met:  # a function that names itself
@@ -129,23 +132,22 @@ class _Walk:
         return _Itself(kind), self.content(own), self.content(kind.__bases__)
 
     def _module(self, module: nnx.Module) -> Hashable:
-        """The arrays of a model that a function closes over, and all else that is in it."""
+        """A model that a function closes over: its arrays too."""
         leaves = (_Itself(leaf) for leaf in jax.tree.leaves(nnx.state(module)))
-        return code_of(module), *leaves
+        return self.code(module), *leaves
 
-
-def code_of(module: nnx.Module) -> Hashable:
-    """What a model computes but for its variables, as `Same` sees it."""
-    walk, found = _Walk(), []
-    for path, part in nnx.iter_modules(module):
-        found += [path, walk.content(type(part))]
-        for name, value in vars(part).items():
-            if _is_fixed(value):
-                try:
-                    found += [name, walk.content(value)]
-                except Unknown:
-                    found += [name, _Itself(value)]
-    return tuple(found)
+    def code(self, module: nnx.Module) -> Hashable:
+        """What a model computes but for its variables."""
+        found = []
+        for path, part in nnx.iter_modules(module):
+            found += [path, self.content(type(part))]
+            for name, value in vars(part).items():
+                if _is_fixed(value):
+                    try:
+                        found += [name, self.content(value)]
+                    except Unknown:
+                        found += [name, _Itself(value)]
+        return tuple(found)
 
 
 def _is_fixed(value: Any) -> bool:
@@ -169,9 +171,15 @@ def _contents(cell: types.CellType) -> Any:
 
 
 def _globals_of(function: types.FunctionType) -> dict[str, Any]:
-    names, codes = set(), [function.__code__]
-    while codes:
-        code = codes.pop()
-        names.update(code.co_names)
-        codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-    return {n: function.__globals__[n] for n in sorted(names) if n in function.__globals__}
+    names = _global_names(function.__code__)
+    return {n: function.__globals__[n] for n in names if n in function.__globals__}
+
+
+@functools.lru_cache(maxsize=4096)
+def _global_names(code: types.CodeType) -> tuple[str, ...]:
+    """The global names that code loads, in functions inside of it too; no names of attributes."""
+    found = {i.argval for i in dis.get_instructions(code) if i.opname in LOADS}
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            found.update(_global_names(const))
+    return tuple(sorted(found))

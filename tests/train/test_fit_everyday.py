@@ -579,6 +579,29 @@ def test_functions_are_the_same_where_they_compute_the_same(a, b, same):
     assert not same or hash(a) == hash(b)
 
 
+class Names(nnx.Module):
+    """Its attributes have the names of global variables, one of which is a model of its kind."""
+
+    def __init__(self, seed):
+        self.student, self.SCALE = mlp(seed=seed), 2.0
+
+    def __call__(self, x):
+        return self.student(x) * self.SCALE
+
+
+def test_models_and_functions_that_lead_back_to_themselves_are_compared(monkeypatch):
+    monkeypatch.setitem(globals(), "student", Names(2))  # an attribute's name is no global one
+    assert Same(optax.adam(1e-3), Names(0)) == Same(optax.adam(1e-3), Names(1))
+
+    def again(model, x, y):
+        return jnp.mean(model(x)) + 0 * len([again, student])  # noqa: F821
+
+    first = Same(again)
+    assert first == Same(again)
+    monkeypatch.setitem(globals(), "student", Names(3))
+    assert first != Same(again)
+
+
 def test_a_run_s_programs_are_kept_by_its_loop():
     loop = train.make_loop(lambda *_: linear(), lambda _: optax.sgd(0.1), batch_size=16)
     assert runner._programs(loop, "alone") is runner._programs(loop, "alone")
