@@ -7,22 +7,31 @@ import numpy as np
 from scipy import stats
 
 from dropout_jax.diagnose.findings import Finding, chance
-from dropout_jax.diagnose.probe import WHOLE, Pass, Site
+from dropout_jax.diagnose.masks import (
+    ROUNDING,
+    active,
+    by_site,
+    drawn,
+    equal,
+    independent,
+    mask_of,
+    share_dropped,
+)
+from dropout_jax.diagnose.probe import Pass
+from dropout_jax.diagnose.watch import WHOLE, Site
 
 ALPHA = 1e-6
 """The chance, at each place, that a sound one is accused of what is found by statistics."""
-ROUNDING = 2e-2
-"""Of a scale in low precision: bfloat16 has 8 bits."""
 
 
 def site_findings(passes: Sequence[Pass], evaluated: Sequence[Pass]) -> Iterator[Finding]:
     """The findings at every place; `passes` are steps of training on the same inputs."""
     outputs = passes[0].outputs
-    for calls in _by_site(passes):
+    for calls in by_site(passes):
         yield from _of_one(calls, outputs)
-    for calls in _by_site(evaluated):
-        if _active(calls[0]):
-            dropped = _share_dropped(calls[0])
+    for calls in by_site(evaluated):
+        if active(calls[0]):
+            dropped = share_dropped(calls[0])
             yield Finding(
                 "evaluation",
                 calls[0].name,
@@ -39,9 +48,9 @@ def _of_one(calls: Sequence[Site], outputs) -> Iterator[Finding]:
     rate = first.rate
     if rate == 0:
         return
-    if not any(map(_active, calls)):
+    if not any(map(active, calls)):
         known = int(np.isfinite(first.noise).sum()) * len(calls)
-        by_chance = 1.0 if rate is None else float((1 - rate) ** _independent(first, known))
+        by_chance = 1.0 if rate is None else float((1 - rate) ** independent(first, known))
         if by_chance < ALPHA:
             yield Finding(
                 "training",
@@ -53,21 +62,21 @@ def _of_one(calls: Sequence[Site], outputs) -> Iterator[Finding]:
                 'rngs={"dropout": key}',
             )
         return
-    masks = [_mask(site) for site in calls]
+    masks = [mask_of(site) for site in calls]
     if any(mask is None for mask in masks):  # noise of another law than Bernoulli
-        if _equal(*(site.outputs for site in calls)):
+        if equal(*(site.outputs for site in calls)):
             yield _constant(first, "its outputs are equal", 0.0)
         return
-    share = float(np.nanmean([_share_dropped(site) for site in calls]))
+    share = float(np.nanmean([share_dropped(site) for site in calls]))
     same = share**2 + (1 - share) ** 2  # that two draws agree
     count = int(np.isfinite(first.noise).sum())
-    constant = _equal(*masks) and len(calls) > 1
-    by_chance = same ** (_independent(first, count) * (len(calls) - 1))
+    constant = equal(*masks) and len(calls) > 1
+    by_chance = same ** (independent(first, count) * (len(calls) - 1))
     if constant and by_chance < ALPHA:
         yield _constant(first, f"the {count} masked values are the same", by_chance)
     rows = [mask.reshape(len(mask), -1) for mask in masks]
     per_row = rows[0].shape[1] * (len(rows[0]) - 1)
-    shared = all(_equal(*row) for row in rows)
+    shared = all(equal(*row) for row in rows)
     if shared and 0 not in first.shared and same**per_row < ALPHA:
         yield Finding(
             "batch",
@@ -78,7 +87,7 @@ def _of_one(calls: Sequence[Site], outputs) -> Iterator[Finding]:
             "sharing is meant, say so with broadcast_dims=(0,)",
         )
     if rate is not None:
-        yield from _of_rate(calls, masks, rate, constant, shared)
+        yield from _of_rate(calls, masks, rate, constant)
     if first.gradient is not None:
         yield from _of_gradient(first)
     if rate and _is_last(first, outputs):
@@ -101,9 +110,9 @@ def _constant(site: Site, what: str, by_chance: float) -> Finding:
     )
 
 
-def _of_rate(calls, masks, rate, constant, shared) -> Iterator[Finding]:
+def _of_rate(calls, masks, rate, constant) -> Iterator[Finding]:
     # One draw for what is shared on purpose or by mistake, and one step for a constant mask.
-    draws = [_drawn(site, mask, shared) for site, mask in zip(calls, masks, strict=True)]
+    draws = [drawn(site, mask) for site, mask in zip(calls, masks, strict=True)]
     dropped = np.concatenate([d[np.isfinite(d)] == 0 for d in draws[: 1 if constant else None]])
     n, count = dropped.size, int(dropped.sum())
     low, high = stats.binom.cdf(count, n, rate), stats.binom.sf(count - 1, n, rate)
@@ -145,11 +154,11 @@ def _of_gradient(site: Site) -> Iterator[Finding]:
 
 
 def _of_pairs(passes: Sequence[Pass]) -> Iterator[Finding]:
-    by_site = [c for c in _by_site(passes) if c[0].rate != 0 and _active(c[0])]
-    for one, other in itertools.combinations(by_site, 2):
+    places = [c for c in by_site(passes) if c[0].rate != 0 and active(c[0])]
+    for one, other in itertools.combinations(places, 2):
         pairs = []
         for a, b in zip(one, other, strict=True):
-            masks = _mask(a), _mask(b)
+            masks = mask_of(a), mask_of(b)
             if a.noise.shape != b.noise.shape or any(m is None for m in masks):
                 break
             known = np.isfinite(masks[0]) & np.isfinite(masks[1])
@@ -171,70 +180,6 @@ def _of_pairs(passes: Sequence[Pass]) -> Iterator[Finding]:
                         'a key for each place: dj.site_key(key, "hidden1"), or layers that are '
                         "each made with rngs=rngs",
                     )
-
-
-def _by_site(passes: Sequence[Pass]) -> list[tuple[Site, ...]]:
-    """The calls of each place, in every step where there are as many."""
-    if not passes:
-        return []
-    names = [[site.name for site in p.sites] for p in passes]
-    return (
-        list(zip(*(p.sites for p in passes), strict=True))
-        if names == names[:1] * len(names)
-        else [(site,) for site in passes[0].sites]
-    )
-
-
-def _mask(site: Site) -> np.ndarray | None:
-    """The factors if they are 0 or one other value; None for noise of another law."""
-    known = site.noise[np.isfinite(site.noise)]
-    kept = known[known != 0]
-    if kept.size and np.ptp(kept) > ROUNDING * np.abs(kept).max():
-        return None
-    return site.noise
-
-
-def _active(site: Site) -> bool:
-    return not np.array_equal(site.inputs, site.outputs)
-
-
-def _share_dropped(site: Site) -> float:
-    known = site.noise[np.isfinite(site.noise)]
-    return float((known == 0).mean()) if known.size else 0.0
-
-
-def _independent(site: Site, count: int) -> int:
-    """How many of so many values are drawn for themselves."""
-    for axis in site.shared:
-        count //= max(site.noise.shape[axis], 1)
-    return max(count, 1)
-
-
-def _drawn(site: Site, mask: np.ndarray, shared: bool) -> np.ndarray:
-    """One value for each draw: what an axis shares is looked at once."""
-    for axis in range(mask.ndim):
-        first = np.take(mask, [0], axis)
-        along = np.broadcast_to(first, mask.shape)
-        both = np.isfinite(mask) & np.isfinite(along)
-        repeats = mask.shape[axis] > 1 and np.array_equal(mask[both], along[both])
-        if axis in site.shared or repeats:
-            # The values that are known, of all that share the draw.
-            with np.errstate(all="ignore"):
-                mask = np.where(
-                    np.isfinite(mask).any(axis, keepdims=True),
-                    np.nanmax(np.where(np.isfinite(mask), mask, -np.inf), axis, keepdims=True),
-                    np.nan,
-                )
-    return mask
-
-
-def _equal(*masks: np.ndarray) -> bool:
-    """Equal wherever both are known."""
-    for mask in masks[1:]:
-        both = np.isfinite(mask) & np.isfinite(masks[0])
-        if not np.array_equal(mask[both], masks[0][both]):
-            return False
-    return True
 
 
 def _is_last(site: Site, outputs) -> bool:

@@ -9,8 +9,9 @@ import numpy as np
 from scipy import stats
 
 from dropout_jax.diagnose.findings import Finding, chance
-from dropout_jax.diagnose.probe import WHOLE, Pass, Runner
+from dropout_jax.diagnose.probe import Pass, Runner
 from dropout_jax.diagnose.sites import ALPHA
+from dropout_jax.diagnose.watch import WHOLE
 
 SHIFT, NORM_STEPS = 0.05, 24
 """The change of a variance that is no fault, and how many steps it is measured in."""

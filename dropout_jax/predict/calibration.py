@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dropout_jax._checks import wide_dtype
-from dropout_jax.predict.regression import aligned, check_targets
-from dropout_jax.predict.scores import aligned_or_number
+from dropout_jax.predict.checks import aligned, aligned_or_number, check_targets
 from dropout_jax.typing import Array
 
 

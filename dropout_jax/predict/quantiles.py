@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dropout_jax.predict.checks import check_noise
 from dropout_jax.predict.networks import (
     Model,
     arrays,
@@ -15,7 +16,7 @@ from dropout_jax.predict.networks import (
     ready,
     sub_networks,
 )
-from dropout_jax.predict.regression import check_noise, gaussian
+from dropout_jax.predict.regression import gaussian
 from dropout_jax.typing import Array, Key
 
 BISECTIONS = 60  # of an interval of some deviations: the last bit of a float32, and of float64

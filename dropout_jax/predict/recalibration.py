@@ -4,8 +4,13 @@ import math
 
 import jax.numpy as jnp
 
-from dropout_jax.predict.regression import aligned, check_level, check_noise, check_targets
-from dropout_jax.predict.scores import aligned_or_number
+from dropout_jax.predict.checks import (
+    aligned,
+    aligned_or_number,
+    check_level,
+    check_noise,
+    check_targets,
+)
 from dropout_jax.typing import Array
 
 

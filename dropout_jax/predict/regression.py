@@ -9,6 +9,7 @@ import numpy as np
 
 from dropout_jax._arrays import safe_sqrt
 from dropout_jax._checks import wide_dtype
+from dropout_jax.predict.checks import aligned, check_level, check_noise, check_targets
 from dropout_jax.predict.networks import (
     Model,
     arrays,
@@ -217,52 +218,3 @@ def gaussian(outputs: Array, noise: Array | None) -> tuple[Array, Array]:
         )
     mean, log_variance = jnp.split(outputs, 2, axis=-1)
     return mean, jnp.exp(log_variance)
-
-
-def check_noise(noise: float | Array | None, *, positive: bool = False) -> Array | None:
-    """The noise as an array, or None; raise where it is no standard deviation."""
-    if noise is None:
-        return None
-    if not isinstance(noise, jax.core.Tracer):
-        values = np.asarray(noise)
-        if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
-            raise TypeError(f"noise is {noise!r}; write a standard deviation, such as 0.1.")
-        if not np.all(np.isfinite(values) & (values >= 0)) or (positive and not np.all(values)):
-            raise ValueError(
-                f"noise is {noise}; write a standard deviation over 0, such as 0.1, in the units "
-                "of the targets (tau ** -0.5 for a precision tau)."
-            )
-    return jnp.asarray(noise, jnp.result_type(float))
-
-
-def check_targets(y: Array, name: str = "y") -> Array:
-    """The targets as an array of real numbers; raise where they are not, or are not finite."""
-    y = jnp.asarray(y)
-    if jnp.issubdtype(y.dtype, jnp.integer) or y.dtype == bool:
-        y = y.astype(jnp.float32)
-    if not jnp.issubdtype(y.dtype, jnp.floating):
-        raise TypeError(f"{name} has dtype {y.dtype}; write real numbers.")
-    # By NumPy, for inside of jit JAX would not answer, even for what is known there.
-    if not isinstance(y, jax.core.Tracer) and (bad := int((~np.isfinite(np.asarray(y))).sum())):
-        raise ValueError(
-            f"{name} holds {bad} values that are NaN or infinite; drop those examples, such as by "
-            f"keep = jnp.isfinite({name})."
-        )
-    return y
-
-
-def aligned(y: Array, mean: Array, name: str = "y") -> Array:
-    """y in the shape of the predictions: (n,) is (n, 1), and nothing else is broadcast."""
-    if mean.shape not in (y.shape, (*y.shape, 1)) and y.shape != (*mean.shape, 1):
-        raise ValueError(
-            f"{name} has shape {y.shape} and the predictions {mean.shape}; write one target for "
-            f"each prediction, of shape {mean.shape}."
-        )
-    return y.reshape(mean.shape).astype(mean.dtype)
-
-
-def check_level(level: float) -> float:
-    """Return the level of an interval, or raise unless it lies between 0 and 1."""
-    if not isinstance(level, jax.core.Tracer) and not 0 < level < 1:
-        raise ValueError(f"level is {level}; write a share between 0 and 1, such as 0.9.")
-    return level

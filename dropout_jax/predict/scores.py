@@ -8,7 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from dropout_jax._checks import wide_dtype
-from dropout_jax.predict.regression import aligned, check_noise, check_targets
+from dropout_jax.predict.checks import (
+    aligned,
+    aligned_or_number,
+    check_noise,
+    check_targets,
+)
 from dropout_jax.typing import Array
 
 
@@ -148,11 +153,6 @@ def _ready(y, mean, stddev):
     mean = mean.astype(wide_dtype(mean))
     stddev = check_noise(stddev, positive=True).astype(mean.dtype)
     return aligned(check_targets(y), mean), mean, aligned_or_number(stddev, mean)
-
-
-def aligned_or_number(stddev: Array, mean: Array) -> Array:
-    """A deviation for each prediction, or one for all."""
-    return stddev if stddev.ndim == 0 else aligned(stddev, mean, "stddev")
 
 
 def _check_samples(samples):

@@ -102,6 +102,7 @@ def outputs_in_chunks(call: Callable[[Array], Array], x: Array) -> Array:
 def in_chunks(f: Callable, *data: Any) -> tuple[tuple[int, int], tuple[Any, Any]]:
     """f of chunks: how many examples are in full ones and in the last, and both values, or None."""
     f = fast_convolutions(f)
+    data = jax.tree.map(jnp.asarray, data)  # NumPy's arrays take no traced rows
     leaves = jax.tree.leaves(data)
     n, shards = len(leaves[0]), max(map(parts_of, leaves))
     size = max(CHUNK // shards, 1) * shards

@@ -109,3 +109,10 @@ def test_fit_and_make_train_above_a_chunk(name):
     run = train.make_train(lambda *_: MODELS[name](), lambda _: optax.sgd(0.1), **options)
     result = jax.jit(run)(KEY, {}, {"train": (x, y)})
     np.testing.assert_allclose(result.metrics["train_loss"], history["val_loss"], rtol=1e-5)
+
+
+def test_data_of_numpy_inside_of_a_program():
+    """A constant of the program, as where a run is written around its data."""
+    x = np.arange(2.0 * CHUNK + 1, dtype=np.float32)
+    found = jax.jit(lambda: metrics.mean_in_chunks(lambda x, y: jnp.mean(x * y), x, x))()
+    np.testing.assert_allclose(found, np.mean(x**2), rtol=1e-6)
