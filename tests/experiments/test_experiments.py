@@ -10,6 +10,7 @@ import sys
 
 import jax
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from helpers.small_data import images
@@ -168,33 +169,46 @@ def test_which_arms_mnist_trains(not_trained, tmp_path, capsys, argv, rates):
     assert capsys.readouterr().out.count("points") == len(rates) - 1
 
 
-OTHER = {
-    "hidden": (8, 4), "rates": (0.2, 0.5, 0.4), "max_norm": 0.5, "epochs": 3, "batch_size": 50,
-    "learning_rate": 0.4, "momentum": 0.8, "validation": 100,
-}  # fmt: skip
-
-
-@pytest.mark.slow
 def test_every_setting_of_mnist_reaches_the_training(monkeypatch):
-    """Another value of it gives other weights; and with validation data the test set is unread."""
-    base = mnist.Config(
-        seeds=1, hidden=(8, 8), rates=(0.2, 0.5, 0.5), max_norm=1.5, epochs=2, learning_rate=0.2
-    )
+    """And where settings are chosen, the test set is not read."""
+    config = mnist.Config(
+        seeds=2, hidden=(8, 4), rates=(0.1, 0.2, 0.3), max_norm=0.5, epochs=7, batch_size=50,
+        learning_rate=0.4, momentum=0.8, validation=100,
+    )  # fmt: skip
+    asked = {}
 
-    def errors(**changes):
-        dataset = images()
-        if changes.get("validation"):
-            dataset = dataset._replace(test_x=None, test_y=None)
-        monkeypatch.setattr(data, "load", lambda name, data_dir: dataset)
-        return str(record.plain(mnist.run(dataclasses.replace(base, **changes))["by_epoch"]))
+    def train_seeds(build, optimizer, splits, **options):
+        asked.update(options, build=build, optimizer=optimizer, splits=splits)
+        raise InterruptedError
 
-    settings = {f.name for f in dataclasses.fields(mnist.Config)} - {"seeds", "data", "quick"}
-    not_recorded = {"data_dir", "out", "fresh", "alone"}
-    assert settings - not_recorded == set(OTHER)
-    plain = errors()
-    assert errors() == plain
-    for name, value in OTHER.items():
-        assert errors(**{name: value}) != plain, name
+    without = images()._replace(test_x=None, test_y=None)
+    monkeypatch.setattr(data, "load", lambda name, data_dir: without)
+    monkeypatch.setattr(mnist, "train_seeds", train_seeds)
+    with pytest.raises(InterruptedError):
+        mnist.run(config)
+    assert (asked["seeds"], asked["epochs"], asked["batch_size"]) == (2, 7, 50)
+    assert {k: len(x) for k, (x, _) in asked["splits"].items()} == {"train": 300, "val": 100}
+    model = asked["build"](nnx.Rngs(0), {})
+    assert [linear.kernel.shape for linear in model.linears] == [(16, 8), (8, 4), (4, 10)]
+    assert [float(drop.rate) for drop in model.dropouts] == pytest.approx([0.1, 0.2, 0.3])
+
+    def moved(params, steps):
+        """The weights after steps of a gradient of 1, of 42 updates in all."""
+        optimizer = asked["optimizer"](42)
+        state = optimizer.init(params)
+        for _ in range(steps):
+            grads = jax.tree.map(np.ones_like, params)
+            updates, state = optimizer.update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+        return params
+
+    params = nnx.state(model, nnx.Param)
+    zeros = jax.tree.map(np.zeros_like, params)
+    bias = [float(moved(zeros, n)["linears"][0]["bias"][...][0]) for n in (1, 2)]
+    half_cosine = (1 + np.cos(np.pi / 42)) / 2
+    assert bias == pytest.approx([-0.4, -0.4 - 0.4 * half_cosine * 1.8])
+    lengths = np.linalg.norm(moved(params, 1)["linears"][1]["kernel"][...], axis=0)
+    assert lengths.max() == pytest.approx(0.5)
 
 
 @pytest.mark.slow
