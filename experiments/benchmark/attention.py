@@ -91,6 +91,7 @@ def row(name: str, length: int, program) -> Row:
     return {
         "suite": "attention",
         "shape": [BATCH, length, HEADS, DEPTH],
+        "length": length,
         "dtype": "float32",
         "rate": None if name == NO_DROPOUT else RATE,
         "mode": "in_turn",
