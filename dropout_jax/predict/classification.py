@@ -4,6 +4,7 @@ import functools
 from typing import NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 
 from dropout_jax._checks import wide_dtype
@@ -28,6 +29,12 @@ class Classification(NamedTuple):
     probabilities: Array
     entropy: Array
     mutual_information: Array
+
+
+# So that a function that returns a Classification can be exported.
+jax.export.register_namedtuple_serialization(
+    Classification, serialized_name="dropout_jax.Classification"
+)
 
 
 def mc_classify(

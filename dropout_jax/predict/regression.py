@@ -4,6 +4,7 @@ import functools
 from typing import NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 
@@ -42,6 +43,10 @@ class Regression(NamedTuple):
         check_level(level)
         half = jax.scipy.stats.norm.ppf(0.5 + level / 2) * scale * self.stddev
         return self.mean - half, self.mean + half
+
+
+# So that a function that returns a Regression can be exported.
+jax.export.register_namedtuple_serialization(Regression, serialized_name="dropout_jax.Regression")
 
 
 def mc_regress(

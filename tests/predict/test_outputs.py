@@ -148,11 +148,13 @@ def test_a_prediction_can_be_exported():
     jax.tree.map(np.testing.assert_array_equal, found, call(X))
 
 
-def test_a_packed_mask_and_moments_can_be_exported():
+def test_masks_moments_and_uncertainties_can_be_exported():
     model = dj.layers.MLP((4, 5, 2), rates=0.5, rngs=nnx.Rngs(0))
     calls = [
         lambda x: dj.packed_mask(KEY, 0.5, x.shape),
         lambda x: predict.moments.moments(model, x),
+        lambda x: dj.mc_regress(KEY, model, x, samples=2),
+        lambda x: dj.mc_classify(KEY, model, x, samples=2),
     ]
     for call in map(jax.jit, calls):
         blob = jax.export.export(call)(jax.ShapeDtypeStruct(X.shape, X.dtype)).serialize()
