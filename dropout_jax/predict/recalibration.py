@@ -85,7 +85,7 @@ def stddev_scale(y: Array, mean: Array, stddev: Array) -> Array:
 
     Source: Levi et al. 2022, "Evaluating and Calibrating Uncertainty Prediction in Regression
     Tasks"; Laves et al. 2020, "Well-Calibrated Regression Uncertainty in Medical Imaging with Deep
-    Learning", equation 9.
+    Learning".
     """
     return jnp.sqrt(jnp.mean(_scores(y, mean, stddev) ** 2))
 

@@ -102,7 +102,7 @@ def crps_gaussian(y: Array, mean: Array, stddev: Array) -> Array:
       0.2337
 
     Source: Gneiting and Raftery 2007, "Strictly Proper Scoring Rules, Prediction, and
-    Estimation", equation 21 (there with the sign turned).
+    Estimation", section 4.2 (there with the sign turned).
     """
     y, mean, stddev = _ready(y, mean, stddev)
     z, norm = (y - mean) / stddev, jax.scipy.stats.norm
@@ -133,7 +133,7 @@ def crps_samples(y: Array, samples: Array) -> Array:
       >>> predict.crps_samples(jnp.zeros(1), jnp.array([[-1.0], [1.0]])).tolist()
       [0.0]
 
-    Source: Gneiting and Raftery 2007, equation 20; Zamo and Naveau 2018, "Estimation of the
+    Source: Gneiting and Raftery 2007, section 4.2; Zamo and Naveau 2018, "Estimation of the
     Continuous Ranked Probability Score with Limited Information", for the factor K - 1.
     """
     samples = _check_samples(samples)
