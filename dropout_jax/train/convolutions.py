@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
 
 from dropout_jax.typing import Array
 
@@ -34,7 +34,7 @@ def fast_convolutions(f: Callable) -> Callable:
 
 
 def _evaluate(jaxpr: Jaxpr, consts: list[Any], args: Any, shapes: Any) -> Any:
-    out = jax.core.eval_jaxpr(jaxpr, consts, *jax.tree.leaves(args))
+    out = jaxpr_as_fun(ClosedJaxpr(jaxpr, consts))(*jax.tree.leaves(args))
     return jax.tree.unflatten(jax.tree.structure(shapes), out)
 
 
