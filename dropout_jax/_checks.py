@@ -2,16 +2,23 @@
 
 from collections.abc import Iterable, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
 
-from dropout_jax.typing import Array, Key, Rate
+from dropout_jax.typing import Array, Key, Number, Rate
 
 
-def is_static(rate: Rate) -> bool:
+def is_traced(value: Any) -> bool:
+    """True for a value that is not known while tracing, as in `jax.jit`."""
+    return isinstance(value, Tracer)
+
+
+def is_static(rate: Any) -> TypeGuard[Number]:
     """True for a rate that is known while tracing: a Python or NumPy number."""
     return isinstance(rate, (int, float, np.integer, np.floating))
 
@@ -27,9 +34,10 @@ def check_keep(keep: Rate) -> Rate:
 
 
 def _check_probability(name: str, value: Rate, meaning: str) -> Rate:
-    if isinstance(value, jax.core.Tracer):
+    if is_traced(value):
         return value
-    is_key = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.extended)
+    dtype = getattr(value, "dtype", None)
+    is_key = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.extended)
     values = np.asarray("a key" if is_key else value)
     if not (np.issubdtype(values.dtype, np.integer) or jnp.issubdtype(values.dtype, jnp.floating)):
         raise TypeError(
@@ -45,7 +53,7 @@ def _check_probability(name: str, value: Rate, meaning: str) -> Rate:
     return value
 
 
-def check_key(key: Key) -> Key:
+def check_key(key: Key | None) -> Key:
     """Return `key`, typed (a legacy one is wrapped), or raise with the way to make one."""
     if key is None:
         raise TypeError("no key was given; write jax.random.key(0), and a new key for every call.")
@@ -56,8 +64,8 @@ def check_key(key: Key) -> Key:
             "jax.random.key(0)."
         )
     if dtype is not None and dtype == np.uint32 and key.ndim:
-        key = jax.random.wrap_key_data(key)
-    elif dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        return check_key(jax.random.wrap_key_data(key))
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
         raise TypeError(
             f"key is {kind}, of dtype {dtype}, and is no key; write jax.random.key(0). The key "
             "comes first: dropout(key, x, rate)."
@@ -72,7 +80,8 @@ def check_key(key: Key) -> Key:
 
 def consumed(key: Key) -> Key:
     """Return `key`, counted as used by `jax.debug_key_reuse`, which does not see our hash."""
-    if jax.config.jax_debug_key_reuse:
+    # The stub of jax.config lacks some of its flags.
+    if jax.config.jax_debug_key_reuse:  # pyright: ignore[reportAttributeAccessIssue]
         jax.random.bits(key)
     return key
 
@@ -111,7 +120,7 @@ def check_count(name: str, value: Any, example: int) -> int:
 
 def check_positive(name: str, value: Any, example: Any, *, zero: bool = False) -> Any:
     """Return `value`, or raise if a concrete value of it is not over 0 (or not 0 or more)."""
-    if isinstance(value, jax.core.Tracer):
+    if is_traced(value):
         return value
     try:
         good = np.asarray(value) >= 0 if zero else np.asarray(value) > 0
@@ -138,7 +147,7 @@ def check_given(x: Any, name: str) -> Any:
     return x
 
 
-def check_floating(x: Array, name: str = "x") -> Array:
+def check_floating(x: ArrayLike, name: str = "x") -> Array:
     """Return `x` as an array, or raise if it does not hold floating-point numbers."""
     x = jnp.asarray(check_given(x, name))
     if not jnp.issubdtype(x.dtype, jnp.inexact):

@@ -27,7 +27,9 @@ def spread(sharding: NamedSharding | None, f: Callable[..., Array], *args: Any) 
     def of(arrays):
         return f(*tree.unflatten([arrays.get(i, leaf) for i, leaf in enumerate(leaves)]))
 
-    return jax.sharding.auto_axes(of, axes=explicit, out_sharding=sharding)(arrays)
+    divided = jax.sharding.auto_axes(of, axes=explicit, out_sharding=sharding)
+    # Annotated as if it might return a decorator here too.
+    return divided(arrays)  # pyright: ignore[reportReturnType]
 
 
 def sharding_of(x: Array) -> NamedSharding:
@@ -113,8 +115,9 @@ def devices_of(x: Array) -> Iterator[None]:
     if not sharding_of(x).mesh.explicit_axes:
         yield
         return
+    sharding: Any = x.sharding  # a NamedSharding on a mesh of devices, as all with such axes
     try:
-        with jax.set_mesh(x.sharding.mesh):
+        with jax.set_mesh(sharding.mesh):
             yield
     except Exception as error:
         if type(error).__name__ != "ShardingTypeError":  # JAX does not export it

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from dropout_jax._arrays import safe_sqrt
-from dropout_jax._checks import wide_dtype
+from dropout_jax._checks import is_traced, wide_dtype
 from dropout_jax._weights import incoming_axes, is_weight, name_of, of_each_leaf, place_of
 from dropout_jax.typing import Array
 
@@ -60,7 +60,7 @@ def max_norm(c: Any, axis: Any = None) -> optax.GradientTransformation:
     `max_norm` of torch.nn.Embedding.
     """
     for value in jax.tree.leaves(c):
-        if not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) > 0):
+        if not is_traced(value) and not np.all(np.asarray(value) > 0):
             raise ValueError(f"max_norm got c = {value}; write a length above 0, such as 2.0.")
     for one in jax.tree.leaves(axis, is_leaf=_is_axes):
         if not _is_axes(one):
@@ -97,7 +97,7 @@ def _is_axes(node: Any) -> bool:
 
 
 def _constrain(path, update, weights, c, axis, bias: Sequence[int] | None) -> Array:
-    free = not isinstance(c, jax.core.Tracer) and np.all(np.isinf(c))
+    free = not is_traced(c) and np.all(np.isinf(c))
     if free or not is_weight(path, weights):
         return update
     axis = incoming_axes(path, weights.shape, bias) if axis is None else axis

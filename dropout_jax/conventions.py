@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dropout_jax._checks import check_floating, check_keep, wide_dtype
+from dropout_jax._checks import check_floating, check_keep, is_traced, wide_dtype
 from dropout_jax._weights import is_weight, of_each_leaf
 from dropout_jax.typing import Array
 
@@ -120,7 +120,7 @@ def to_paper_convention(hyper: Mapping[str, Any], keep: float) -> dict[str, Any]
 
 def _mapped(hyper, keep, sign):
     check_keep(keep)
-    if not isinstance(keep, jax.core.Tracer) and np.any(np.asarray(keep) == 0):
+    if not is_traced(keep) and np.any(np.asarray(keep) == 0):
         raise ValueError("keep is 0: nothing would be kept; write a keep in (0, 1].")
     unknown = sorted(set(hyper) - set(_POWERS))
     if unknown:

@@ -68,8 +68,9 @@ def fits(key: Key, x: Array, rate: Rate) -> bool:
     return (
         triton is not None
         and is_static(rate)
-        and 0 < np.float32(rate) < 1
-        and jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key)
+        and 0 < float(np.float32(rate)) < 1
+        and isinstance(key, jax.Array)
+        and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
         and key.ndim == 0
         and jax.random.key_impl(key) == "threefry2x32"
         and isinstance(x, jax.Array)
@@ -115,6 +116,7 @@ def _product_jvp(rate, primals, tangents):
 
 def values_and_words(key: Key, x: Array, rate: float, interpret: bool) -> tuple[Array, Array]:
     """y, and the words of `bits.keep_words`."""
+    assert triton is not None  # `fits` has seen to that
     key_data = jax.random.key_data(key)
     # Inside shard_map what comes out varies over the devices as what goes in does.
     varies = jax.typeof(key_data[0] + jnp.zeros_like(x.ravel()[0], jnp.uint32)).manual_axis_type
@@ -125,7 +127,7 @@ def values_and_words(key: Key, x: Array, rate: float, interpret: bool) -> tuple[
     everywhere = functools.partial(pl.BlockSpec, index_map=lambda i: (0,))
     y, words = pl.pallas_call(
         functools.partial(_block, rate=np.float32(rate)),
-        grid=blocks,
+        grid=(blocks,),
         in_specs=[everywhere((2,)), everywhere((1,)), numbers],
         out_specs=[numbers, pl.BlockSpec((WORDS,), lambda i: (i,))],
         out_shape=[

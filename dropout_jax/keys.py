@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dropout_jax._checks import check_key
+from dropout_jax._checks import check_key, is_traced
 from dropout_jax._sharding import sharding_of, spread
 from dropout_jax.typing import Array, Key
 
@@ -46,7 +46,7 @@ def site_key(key: Key, site: str | int) -> Key:
     number = site if isinstance(site, (jax.Array, np.ndarray, np.generic)) else np.asarray(site)
     if not jnp.issubdtype(number.dtype, jnp.integer) or number.shape != ():
         raise TypeError(f"site is {site!r}; write a name, such as 'hidden1', or an integer.")
-    if not isinstance(number, jax.core.Tracer) and not 0 <= int(number) < 2**32:
+    if not is_traced(number) and not 0 <= int(number) < 2**32:
         raise ValueError(f"site is {site}; write an integer from 0 to 2^32 - 1.")
     return jax.random.fold_in(_named(key, "site"), number.astype(np.uint32))
 
@@ -86,7 +86,7 @@ def per_example_keys(key: Key, example_ids: Array) -> Key:
     ids = example_ids if isinstance(example_ids, jax.Array) else np.asarray(example_ids)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise TypeError(f"example_ids has dtype {ids.dtype}; write the examples' integer indices.")
-    if ids.size and ids.dtype.itemsize == 8 and not isinstance(ids, jax.core.Tracer):
+    if ids.size and ids.dtype.itemsize == 8 and not is_traced(ids):
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= 2**32:
             raise ValueError(

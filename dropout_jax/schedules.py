@@ -1,7 +1,7 @@
 """Learning rate and momentum schedules of the dropout papers, and SGD that follows them."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,8 @@ import optax
 
 from dropout_jax.typing import Array
 
-Schedule = Callable[[Array], Array]
+Schedule = Callable[[Any], Any]
+"""A function of the step, an integer or a traced scalar, that returns a number like it."""
 
 
 def inverse_time_decay(initial: float, steps: float) -> Schedule:
@@ -144,11 +145,11 @@ def momentum_sgd(
     def init(params):
         return MomentumState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params))
 
-    def update(grads, state, params=None):
+    def update(updates, state, params=None):
         m, epsilon = momentum_at(state.step), rate_at(state.step)
         gain, step_size = (-(1 - m) * epsilon, 1) if damped else (1, -epsilon)
         velocity = jax.tree.map(
-            lambda v, g: (m * v + gain * g).astype(v.dtype), state.velocity, grads
+            lambda v, g: (m * v + gain * g).astype(v.dtype), state.velocity, updates
         )
         updates = jax.tree.map(lambda v: (step_size * v).astype(v.dtype), velocity)
         return updates, MomentumState(state.step + 1, velocity)

@@ -153,12 +153,14 @@ def split_validation(dataset: Dataset, n: int) -> tuple[Dataset, tuple[np.ndarra
     return dataset._replace(train_x=x[:-n], train_y=y[:-n]), (x[-n:], y[-n:])
 
 
-def make_dataset(name: str, *arrays: np.ndarray) -> Dataset:
+def make_dataset(
+    name: str, train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray
+) -> Dataset:
     digest = hashlib.sha256()
-    for array in arrays:
+    for array in (train_x, train_y, test_x, test_y):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
-    return Dataset(name, *arrays, digest.hexdigest())
+        digest.update(np.ascontiguousarray(array).data)
+    return Dataset(name, train_x, train_y, test_x, test_y, digest.hexdigest())
 
 
 def _load_idx(name: str, data_dir: str | Path | None) -> Dataset:

@@ -62,8 +62,8 @@ def _of_one(calls: Sequence[Site], outputs) -> Iterator[Finding]:
                 'rngs={"dropout": key}',
             )
         return
-    masks = [mask_of(site) for site in calls]
-    if any(mask is None for mask in masks):  # noise of another law than Bernoulli
+    masks = [mask for site in calls if (mask := mask_of(site)) is not None]
+    if len(masks) < len(calls):  # noise of another law than Bernoulli
         if equal(*(site.outputs for site in calls)):
             yield _constant(first, "its outputs are equal", 0.0)
         return
@@ -115,7 +115,8 @@ def _of_rate(calls, masks, rate, constant) -> Iterator[Finding]:
     draws = [drawn(site, mask) for site, mask in zip(calls, masks, strict=True)]
     dropped = np.concatenate([d[np.isfinite(d)] == 0 for d in draws[: 1 if constant else None]])
     n, count = dropped.size, int(dropped.sum())
-    low, high = stats.binom.cdf(count, n, rate), stats.binom.sf(count - 1, n, rate)
+    low = float(stats.binom.cdf(count, n, rate))
+    high = float(stats.binom.sf(count - 1, n, rate))
     if min(low, high) < ALPHA / 2:
         yield Finding(
             "rate",
@@ -158,8 +159,8 @@ def _of_pairs(passes: Sequence[Pass]) -> Iterator[Finding]:
     for one, other in itertools.combinations(places, 2):
         pairs = []
         for a, b in zip(one, other, strict=True):
-            masks = mask_of(a), mask_of(b)
-            if a.noise.shape != b.noise.shape or any(m is None for m in masks):
+            masks = [mask for site in (a, b) if (mask := mask_of(site)) is not None]
+            if a.noise.shape != b.noise.shape or len(masks) < 2:
                 break
             known = np.isfinite(masks[0]) & np.isfinite(masks[1])
             pairs.append([(m[known] == 0) for m in masks])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen, nnx
 
+from dropout_jax._checks import is_traced
 from dropout_jax.layers.base import NoiseLayer
 
 RATES = ("rate", "dropout_rate", "drop_rate", "p", "drop_prob")
@@ -44,7 +45,7 @@ def watched(
     inside = []  # a layer within a layer of noise is part of it
 
     def called(module, name, x, outputs, gradient):
-        if isinstance(x, jax.core.Tracer) or not isinstance(x, (jax.Array, np.ndarray)):
+        if is_traced(x) or not isinstance(x, (jax.Array, np.ndarray)):
             return
         if isinstance(module, (nnx.BatchNorm, linen.BatchNorm)):
             values = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
@@ -121,10 +122,11 @@ def rate_of(module: Any) -> float | None:
     for name in RATES:
         value = getattr(module, name, None)
         value = value[...] if isinstance(value, nnx.Variable) else value
-        concrete = isinstance(value, (int, float, np.ndarray, jax.Array)) and not isinstance(
-            value, (bool, jax.core.Tracer)
-        )
-        if concrete and np.ndim(value) == 0 and 0 <= float(value) <= 1:
+        if isinstance(value, bool) or is_traced(value):
+            continue
+        if not isinstance(value, (int, float, np.ndarray, jax.Array)) or np.ndim(value):
+            continue
+        if 0 <= float(value) <= 1:
             return float(value)
     return None
 
@@ -156,7 +158,7 @@ def _clone(value):
 
 def _gradient(again, x, outputs):
     """The derivative of each output by its own input; None where the call cannot be repeated."""
-    if isinstance(x, jax.core.Tracer) or not jnp.issubdtype(x.dtype, jnp.floating):
+    if is_traced(x) or not jnp.issubdtype(x.dtype, jnp.floating):
         return None
     repeated, pull = jax.vjp(again, x)
     if getattr(repeated, "shape", None) != x.shape or not np.array_equal(repeated, outputs):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn.attention import dot_product_attention_weights
+from flax.typing import PrecisionLike
 from jax import lax
 
 from dropout_jax._checks import check_key, check_rate, is_static
@@ -28,7 +29,7 @@ def dot_product_attention(
     dropout_rate: Rate = 0.0,
     deterministic: bool = False,
     dtype: jnp.dtype | None = None,
-    precision: lax.PrecisionLike = None,
+    precision: PrecisionLike = None,
     module: nnx.Module | nn.Module | None = None,
     promote_dtype: Callable[..., Any] | None = None,
     is_causal: bool = False,
@@ -112,7 +113,7 @@ def dot_product_attention(
             force_fp32_for_softmax=force_fp32_for_softmax, einsum_dot_general=einsum_dot_general,
             einsum=qk_attn_weights_einsum,
         )  # fmt: skip
-    dropped = weights if off else attention_dropout(rng, weights, rate, per=per)
+    dropped = weights if rng is None else attention_dropout(rng, weights, rate, per=per)
     return _of_values(dropped, value, precision, einsum_dot_general, attn_weights_value_einsum)
 
 
@@ -126,11 +127,11 @@ def _of_values(weights, value, precision, dot_general, einsum) -> Array:
     return einsum("...hqk,...khd->...qhd", weights, value)
 
 
-def _key(rng: Key | None) -> Key | None:
+def _key(rng: Key | None) -> Key:
     """The key of a call, or an error that says how to draw one from a stream."""
     if isinstance(rng, (nnx.Rngs, nnx.RngStream)):
         name = "rngs.dropout()" if isinstance(rng, nnx.Rngs) else "stream()"
         raise TypeError(f"dropout_rng is {type(rng).__name__}; write dropout_rng={name}.")
     if rng is not None and not isinstance(rng, jax.Array):
         raise TypeError(f"dropout_rng is {rng!r}; write dropout_rng=jax.random.key(0).")
-    return None if rng is None else check_key(rng)
+    return check_key(rng)

@@ -121,7 +121,7 @@ class NoiseLayer(nnx.Module):
                 f"this call; write {name}(..., deterministic=False), or layer(x, "
                 "deterministic=True), or nnx.view(model, deterministic=True)."
             )
-        return deterministic or (is_static(self.amount) and self.amount == 0)
+        return deterministic or (is_static(self.amount) and float(self.amount) == 0)
 
     def _next_key(self, rngs: nnx.Rngs | nnx.RngStream | Key | None) -> Key:
         """The call's key: from its `rngs`, or else from the layer's own stream."""

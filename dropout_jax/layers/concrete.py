@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dropout_jax._checks import check_dims, check_positive, is_static
+from dropout_jax._checks import check_dims, check_positive, is_static, is_traced
 from dropout_jax.layers.base import NoiseLayer, held, value_of
 from dropout_jax.noise.concrete import check_temperature, concrete_dropout, concrete_kl
 from dropout_jax.typing import Array, Key
@@ -69,9 +70,9 @@ class ConcreteDropout(NoiseLayer):
                 f"layer is {type(layer).__name__}, without a kernel; write the layer that the "
                 "noisy inputs feed, such as nnx.Linear(8, 3, rngs=rngs)."
             )
-        self.layer = layer
-        rate = check_inside(rate, 1)
-        self.logit_rate = nnx.Param(jnp.log(rate) - jnp.log1p(-rate))
+        self.layer: Any = layer  # any module with a kernel
+        first = check_inside(rate, 1)
+        self.logit_rate = nnx.Param(jnp.log(first) - jnp.log1p(-first))
         self.length_scale = held(check_positive("length_scale", length_scale, 0.01))
         self.temperature = held(check_temperature(temperature))
         self.broadcast_dims = check_dims(broadcast_dims)
@@ -147,7 +148,7 @@ def _einsum_inputs(layer: nnx.Module, kernel: tuple[int, ...]) -> int | None:
 
 def check_inside(rate: float, upper: float) -> Array:
     """The rate to begin with, as an array; raise unless it lies between 0 and `upper`."""
-    if not isinstance(rate, jax.core.Tracer) and not 0 < rate < upper:
+    if not is_traced(rate) and not 0 < rate < upper:
         raise ValueError(
             f"rate is {rate}, and must lie between 0 and {upper}, both excluded, for it is learned "
             "from there; write 0.1."

@@ -79,7 +79,7 @@ class DropConnectLinear(NoiseLayer, nnx.Linear):
         )
         NoiseLayer.__init__(self, rngs=rngs, **options)
         self.rate = held(rate)
-        self.per = per
+        self.per: Literal["example", "batch"] = per
 
     @property
     def amount(self) -> Rate:

@@ -35,9 +35,9 @@ def total_kl(model: nnx.Module) -> Array:
     Source: the papers of the layers; the bound of variational inference over N.
     """
     kls = [
-        layer.kl()
+        kl()
         for _, layer in nnx.iter_modules(model)
-        if isinstance(layer, NoiseLayer) and hasattr(layer, "kl")
+        if isinstance(layer, NoiseLayer) and (kl := getattr(layer, "kl", None)) is not None
     ]
     dtype = functools.reduce(np.promote_types, (kl.dtype for kl in kls), np.dtype(np.float32))
     return sum((kl.astype(dtype) for kl in kls), jnp.zeros((), dtype))

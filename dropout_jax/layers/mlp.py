@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -16,6 +17,8 @@ from dropout_jax.layers.named import by_name, from_name
 from dropout_jax.layers.scheduled import ScheduledDropout
 from dropout_jax.typing import Array, Key, Rate
 
+SiteRate: TypeAlias = Rate | Callable[[Any], Any]
+"""The rate before one layer: a number, or a schedule of it."""
 _HE_NORMAL = nnx.initializers.he_normal()
 
 
@@ -60,7 +63,7 @@ class MLP(nnx.Module):
         self,
         sizes: Sequence[int],
         *,
-        rates: Rate | Sequence[Rate],
+        rates: SiteRate | Sequence[SiteRate],
         activation: Callable[[Array], Array] = nnx.relu,
         kernel_init: nnx.Initializer = _HE_NORMAL,
         rngs: nnx.Rngs,
@@ -147,14 +150,15 @@ def _check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def _rate_of_each_site(rates: Rate | Sequence[Rate], sites: int) -> tuple[Rate, ...]:
-    if not isinstance(rates, Sequence) and np.ndim(rates) == 0:
+def _rate_of_each_site(rates: SiteRate | Sequence[SiteRate], sites: int) -> tuple[SiteRate, ...]:
+    if isinstance(rates, (np.ndarray, jax.Array)) and rates.ndim:
+        rates = tuple(rates)
+    if not isinstance(rates, Sequence):
         return (0.0,) + (rates,) * (sites - 1)
-    rates = tuple(rates)
     if len(rates) != sites:
         raise ValueError(
             f"rates has {len(rates)} and {sites} are needed, the input's first and then one for "
             f"each hidden layer; write rates={(0,) + (0.5,) * (sites - 1)}, or rates=0.5 for every "
             "hidden layer and none on the input."
         )
-    return rates
+    return tuple(rates)

@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dropout_jax._checks import wide_dtype
+from dropout_jax._checks import is_traced, wide_dtype
 from dropout_jax.typing import Array
 
 Loss = Callable[[nnx.Module, Array, Array], Array]
@@ -128,7 +127,7 @@ def standardized_loss(loss: Loss) -> Loss:
       True
     """
 
-    def standardized(model: Standardized, x: Array, y: Array, **weights: Any) -> Array:
+    def standardized(model: nnx.Module, x: Array, y: Array, **weights: Any) -> Array:
         if not isinstance(model, Standardized):
             raise TypeError(
                 f"the model is {type(model).__name__}; write dj.layers.Standardized(model, x, y), "
@@ -139,9 +138,9 @@ def standardized_loss(loss: Loss) -> Loss:
     return standardized
 
 
-def _scales(name: str, values: Array) -> tuple[nnx.Variable, nnx.Variable]:
+def _scales(name: str, values: Array | np.ndarray) -> tuple[nnx.Variable, nnx.Variable]:
     """Mean and standard deviation over the examples, a column each."""
-    if isinstance(values, jax.core.Tracer):
+    if is_traced(values):
         mean, stddev = jnp.mean(values, axis=0), jnp.std(values, axis=0)
         stddev = jnp.where(stddev > 0, stddev, 1)  # a column that is constant here is only centred
     else:

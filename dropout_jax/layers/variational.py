@@ -59,8 +59,8 @@ class VariationalDropout(NoiseLayer):
         rngs: nnx.Rngs | nnx.RngStream | None = None,
     ):
         super().__init__(deterministic=deterministic, rng_collection=rng_collection, rngs=rngs)
-        rate = check_inside(rate, 0.5)
-        logit_alpha = jnp.log(rate) - jnp.log1p(-2 * rate)  # alpha = rate / (1 - rate)
+        first = check_inside(rate, 0.5)
+        logit_alpha = jnp.log(first) - jnp.log1p(-2 * first)  # alpha = rate / (1 - rate)
         shape = (check_count("features", features, 128),)
         self.logit_alpha = nnx.Param(jnp.full(shape, logit_alpha))
         self.broadcast_dims = check_dims(broadcast_dims)

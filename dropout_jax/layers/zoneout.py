@@ -1,6 +1,5 @@
 """Zoneout for Flax NNX: a wrapper for LSTM, GRU and other recurrent cells."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -44,7 +43,9 @@ class Zoneout(NoiseLayer, nnx.RNNCellBase):
     Source: Krueger et al. 2017.
     """
 
-    def __init__(self, cell: nnx.RNNCellBase, *, rate: Rate | Sequence[float], **options):
+    def __init__(
+        self, cell: nnx.RNNCellBase, *, rate: Rate | tuple[Rate, ...] | list[float], **options
+    ):
         super().__init__(**options)
         self.cell = cell
         if isinstance(rate, (tuple, list)):
@@ -55,7 +56,7 @@ class Zoneout(NoiseLayer, nnx.RNNCellBase):
     @property
     def amount(self) -> Any:
         """The rate, or the rates of the states."""
-        return value_of(self.rate)
+        return self.rate if isinstance(self.rate, tuple) else value_of(self.rate)
 
     def __call__(
         self,

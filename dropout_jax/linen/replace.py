@@ -15,7 +15,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from dropout_jax._checks import is_static
+from dropout_jax._checks import check_key, is_static
 from dropout_jax.layers.attention import dot_product_attention
 from dropout_jax.linen.dropout import drop
 from dropout_jax.noise.attention import attention_dropout
@@ -98,9 +98,9 @@ def replace_dropout() -> Iterator[Replaced]:
 
     with contextlib.ExitStack() as undo:
         undo.enter_context(nn.intercept_methods(intercept))
-        for names in (vars(nn), vars(nn.attention)):
+        for names in (nn.__dict__, nn.attention.__dict__):
             undo.enter_context(_swapped(names, ours))
-        undo.enter_context(_swapped(vars(jax.random), {bernoulli: reported}))
+        undo.enter_context(_swapped(jax.random.__dict__, {bernoulli: reported}))
         yield found
     if found.left:
         warnings.warn(
@@ -124,7 +124,7 @@ def _weights(found: Replaced, running: list[nn.Module]):
         if deterministic or (is_static(dropout_rate) and dropout_rate == 0):
             return kept
         per = "batch" if broadcast_dropout else "head"
-        return attention_dropout(dropout_rng, kept, dropout_rate, per=per)
+        return attention_dropout(check_key(dropout_rng), kept, dropout_rate, per=per)
 
     return weights
 

@@ -9,7 +9,7 @@ k (9 to 15) keeps their correlation under 2^-14 at every rate.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -56,8 +56,8 @@ def depth(rate):
 
     The correlation is at most 4^-k / (4 rate (1 - rate)), and at most 2^-k for the rarest events.
     """
-    minimum = np.minimum if isinstance(rate, np.generic) else jnp.minimum
-    event = minimum(rate, 1 - rate)
+    other = 1 - rate
+    event = np.minimum(rate, other) if isinstance(rate, np.floating) else jnp.minimum(rate, other)
     k, scale = DEPTHS[0], np.float32(2 ** DEPTHS[0])
     for limit in (2**-5, 2**-9, 2**-13):
         rare = event < np.float32(limit)
@@ -78,7 +78,7 @@ def fold_static(word, rate: np.float32) -> Array:
         threshold //= threshold & -threshold
     for i in reversed(range(int(k))):
         acc = word(i) | acc if threshold >> (int(k) - 1 - i) & 1 else word(i) & acc
-    return acc
+    return cast(Array, acc)  # a word was drawn, for k is 1 or more
 
 
 def fold_traced(word, rate: Array) -> Array:
@@ -169,11 +169,11 @@ def keep_words(key: Key, rate: Rate, shape: tuple[int, ...]) -> Array:
     """
     words = layout(shape).words
     if is_static(rate):
-        rate = np.float32(rate)
-        if rate in (0, 1):
-            return jnp.full(words, _ALL if rate == 0 else 0, jnp.uint32)
+        number = np.float32(rate)
+        if number in (0, 1):
+            return jnp.full(words, _ALL if number == 0 else 0, jnp.uint32)
         return materialised(
-            lambda: ~fold_static(word_source(key, words), rate), words, jax.random.key_data(key)
+            lambda: ~fold_static(word_source(key, words), number), words, jax.random.key_data(key)
         )
     rate = _rate_of_lanes(jnp.asarray(rate, jnp.float32), shape)
     draw = fold_traced if _is_shared(rate, words) else _compare_lanes

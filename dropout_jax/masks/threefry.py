@@ -16,7 +16,7 @@ _DOMAIN = 0x64726F70
 
 
 @jax.jit  # traced once a shape, however many words a fold draws
-def threefry(key_data: Sequence[Array], high: Array, low: Array) -> tuple[Array, Array]:
+def threefry(key_data: Array | Sequence[Array], high: Array, low: Array) -> tuple[Array, Array]:
     """Threefry-2x32 with 20 rounds, two words a counter (Salmon et al. 2011, section 3).
 
     Written out in jnp, unlike `jax.extend.random.threefry_2x32`, so that XLA fuses it.
@@ -47,7 +47,7 @@ def _counter(shape: tuple[int, ...]) -> Array:
     return index
 
 
-def threefry_source(key_data: Sequence[Array], counter: Array) -> Callable[[int], Array]:
+def threefry_source(key_data: Array | Sequence[Array], counter: Array) -> Callable[[int], Array]:
     """position -> the random words of a counter."""
 
     @functools.cache

@@ -13,12 +13,13 @@ from dropout_jax._checks import (
     check_floating,
     check_key,
     check_positive,
+    is_traced,
     shared_shape,
     wide_dtype,
 )
 from dropout_jax._sharding import sharding_of, spread
 from dropout_jax.masks import packed
-from dropout_jax.typing import Array, Key
+from dropout_jax.typing import Array, Key, Rate
 
 LARGEST_LOGIT = 40.0
 """The largest logit in use: a rate 4e-18 away from 0 or 1, where everything stays finite."""
@@ -30,7 +31,7 @@ def concrete_dropout(
     x: Array,
     logit_rate: Array,
     *,
-    temperature: float = 0.1,
+    temperature: Rate = 0.1,
     broadcast_dims: Sequence[int] = (),
 ) -> Array:
     r"""Dropout with a soft mask, differentiable in the rate.
@@ -89,10 +90,10 @@ def _multiply_relaxed(key, x, logit_rate, temperature, drawn):
     return packed.multiply(x, jnp.ones((), bool), noise)
 
 
-def check_temperature(temperature: float) -> float:
+def check_temperature(temperature: Rate) -> Rate:
     """Return `temperature`, or raise if a concrete value of it lies outside (0, 1]."""
     check_broadcasts("temperature", jnp.shape(temperature), ())
-    if not isinstance(temperature, jax.core.Tracer) and not 0 < np.asarray(temperature) <= 1:
+    if not is_traced(temperature) and not 0 < np.asarray(temperature) <= 1:
         raise ValueError(
             f"temperature is {temperature}, and must lie over 0 and up to 1: write 0.1, or use "
             "dropout for the limit 0."
@@ -101,7 +102,7 @@ def check_temperature(temperature: float) -> float:
 
 
 def concrete_kl(
-    kernel: Array, logit_rate: Array, *, length_scale: float, inputs: int | None = None
+    kernel: Array, logit_rate: Array, *, length_scale: Rate, inputs: int | None = None
 ) -> Array:
     r"""KL divergence to the prior of a layer that follows `concrete_dropout`, up to a constant.
 
@@ -148,7 +149,7 @@ def concrete_kl(
     logit = jnp.broadcast_to(_bounded(logit_rate, dtype), units)
     others = (*range(kernel.ndim - 2), -1) if units else None
     squares = jnp.sum(kernel.astype(dtype) ** 2, axis=others)
-    weights = length_scale**2 / 2 * jnp.sum(jnp.exp(jax.nn.softplus(logit)) * squares)
+    weights = jnp.sum(jnp.exp(jax.nn.softplus(logit)) * squares) * (length_scale**2 / 2)
     # log r and log(1 - r) by softplus, since 1 - r rounds to 0
     entropies = jax.nn.sigmoid(logit) * jax.nn.softplus(-logit)
     entropies += jax.nn.sigmoid(-logit) * jax.nn.softplus(logit)

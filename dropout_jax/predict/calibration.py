@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dropout_jax._checks import wide_dtype
+from dropout_jax._checks import is_traced, wide_dtype
 from dropout_jax.predict.checks import aligned, aligned_or_number, check_targets
 from dropout_jax.typing import Array
 
@@ -177,7 +177,7 @@ def _check_classifier(probabilities, labels, bins):
             f"labels has shape {labels.shape} and probabilities {probabilities.shape}; write "
             f"labels of shape {probabilities.shape[:1]}."
         )
-    if not isinstance(probabilities, jax.core.Tracer):
+    if not is_traced(probabilities):
         sums = np.asarray(probabilities, np.float64).sum(-1)
         if not np.allclose(sums, 1, atol=1e-2) or (np.asarray(probabilities) < 0).any():
             worst = sums[np.argmax(np.abs(sums - 1))]
@@ -185,7 +185,7 @@ def _check_classifier(probabilities, labels, bins):
                 f"a row of probabilities has the sum {worst:.4g}, or holds a negative number: "
                 "write jax.nn.softmax(logits) for logits."
             )
-    if not isinstance(labels, jax.core.Tracer):
+    if not is_traced(labels):
         classes, values = probabilities.shape[1], np.asarray(labels)
         if values.size and (values.min() < 0 or values.max() >= classes):
             raise ValueError(

@@ -1,17 +1,21 @@
 """Checks of targets, noise and levels that the predictions and scores of a regression share."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
+from dropout_jax._checks import is_traced
 from dropout_jax.typing import Array
 
 
-def check_noise(noise: float | Array | None, *, positive: bool = False) -> Array | None:
-    """The noise as an array, or None; raise where it is no standard deviation."""
-    if noise is None:
-        return None
-    if not isinstance(noise, jax.core.Tracer):
+def noise_or_none(noise: ArrayLike | None, *, positive: bool = False) -> Array | None:
+    """The noise as `check_noise` returns it; None for that which the model states."""
+    return None if noise is None else check_noise(noise, positive=positive)
+
+
+def check_noise(noise: ArrayLike, *, positive: bool = False) -> Array:
+    """The noise as an array; raise where it is no standard deviation."""
+    if not is_traced(noise):
         values = np.asarray(noise)
         if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
             raise TypeError(f"noise is {noise!r}; write a standard deviation, such as 0.1.")
@@ -31,7 +35,7 @@ def check_targets(y: Array, name: str = "y") -> Array:
     if not jnp.issubdtype(y.dtype, jnp.floating):
         raise TypeError(f"{name} has dtype {y.dtype}; write real numbers.")
     # By NumPy, for inside of jit JAX would not answer, even for what is known there.
-    if not isinstance(y, jax.core.Tracer) and (bad := int((~np.isfinite(np.asarray(y))).sum())):
+    if not is_traced(y) and (bad := int((~np.isfinite(np.asarray(y))).sum())):
         raise ValueError(
             f"{name} holds {bad} values that are NaN or infinite; drop those examples, such as by "
             f"keep = jnp.isfinite({name})."
@@ -56,6 +60,6 @@ def aligned_or_number(stddev: Array, mean: Array) -> Array:
 
 def check_level(level: float) -> float:
     """Return the level of an interval, or raise unless it lies between 0 and 1."""
-    if not isinstance(level, jax.core.Tracer) and not 0 < level < 1:
+    if not is_traced(level) and not 0 < level < 1:
         raise ValueError(f"level is {level}; write a share between 0 and 1, such as 0.9.")
     return level

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen, nnx
 
 from dropout_jax._checks import check_count, check_key
-from dropout_jax._nnx import rekey, split
+from dropout_jax._nnx import check_module, rekey, split
 from dropout_jax._sharding import parts_of
 from dropout_jax.keys import site_key
 from dropout_jax.train.calls import with_rngs
@@ -33,7 +33,7 @@ def ready(key: Key, model: Model, samples: int, *, spread: bool = False) -> Part
         raise ValueError("samples is 1, and one sub-network has no spread; write 2 or more.")
     if callable(model) and not isinstance(model, (nnx.Module, linen.Module)):
         return model, (), ()
-    return split(model, nnx.Param, ...)
+    return split(check_module(model), nnx.Param, ...)
 
 
 def arrays(x: Any) -> Any:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dropout_jax.predict.checks import check_noise
+from dropout_jax.predict.checks import noise_or_none
 from dropout_jax.predict.networks import (
     Model,
     arrays,
@@ -65,7 +65,7 @@ def mc_quantiles(
         raise ValueError(f"levels is {levels}; write shares between 0 and 1, such as (0.05, 0.95).")
     parts = ready(key, model, samples, spread=True)
     options = (samples, check_batch_size(batch_size, x), bool(consistent), tuple(values.tolist()))
-    return _quantiles(parts[0], options, parts[1:], key, x, check_noise(noise))
+    return _quantiles(parts[0], options, parts[1:], key, x, noise_or_none(noise))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

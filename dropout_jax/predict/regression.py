@@ -10,7 +10,7 @@ import numpy as np
 
 from dropout_jax._arrays import safe_sqrt
 from dropout_jax._checks import wide_dtype
-from dropout_jax.predict.checks import aligned, check_level, check_noise, check_targets
+from dropout_jax.predict.checks import aligned, check_level, check_targets, noise_or_none
 from dropout_jax.predict.networks import (
     Model,
     arrays,
@@ -108,7 +108,7 @@ def mc_regress(
     x = arrays(x)
     parts = ready(key, model, samples, spread=True)
     options = (samples, check_batch_size(batch_size, x), bool(consistent))
-    return _regress(parts[0], options, parts[1:], key, x, check_noise(noise))
+    return _regress(parts[0], options, parts[1:], key, x, noise_or_none(noise))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -179,7 +179,7 @@ def mc_log_likelihood(
     """
     x, y = arrays(x), check_targets(y)
     parts = ready(key, model, samples)
-    noise = check_noise(noise, positive=True)
+    noise = noise_or_none(noise, positive=True)
     options = (samples, check_batch_size(batch_size, x), bool(consistent))
     return _log_likelihood(parts[0], options, parts[1:], key, x, y, noise)
 

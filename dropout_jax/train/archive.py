@@ -108,9 +108,9 @@ class Archive:
         """The array of that name, which `write` was given."""
         with self._named():
             data = self._archive.read(f"{name}.npy")  # checks the CRC
-            dtype = jnp.dtype(dtype)
-            size = int(np.prod(shape)) * dtype.itemsize
-            return np.frombuffer(data, dtype, offset=len(data) - size).reshape(shape)
+            kind = jnp.dtype(dtype)
+            size = int(np.prod(shape)) * kind.itemsize
+            return np.frombuffer(data, kind, offset=len(data) - size).reshape(shape)
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:

@@ -36,7 +36,8 @@ class Batches:
     def __init__(
         self, source: Source, name: str = "x", steps: int | None = None, again: bool = True
     ):
-        self.name, self.steps, self._source = name, steps, source
+        self.name, self.steps = name, steps
+        self._source: Source = source
         self.once = not callable(source) and iter(source) is source
         if self.once and again and steps is None:
             raise ValueError(
@@ -67,9 +68,9 @@ class Batches:
     def _of(self, epoch: int) -> Iterator[Any]:
         if callable(self._source):
             return iter(self._source(epoch))
-        if hasattr(self._source, "set_epoch"):  # the samplers of PyTorch shuffle by it
-            self._source.set_epoch(epoch)
-        return self._source if self.once else iter(self._source)
+        if set_epoch := getattr(self._source, "set_epoch", None):  # PyTorch's samplers have it
+            set_epoch(epoch)
+        return iter(self._source)
 
 
 def are_batches(x: Any) -> bool:

@@ -175,17 +175,17 @@ def _opened(paths: list[Path], stack: contextlib.ExitStack) -> list[archive.Arch
 
 
 def _arrays(archives: list[archive.Archive], leaves: pieces.Leaves) -> list[Array]:
-    found = {name: [] for name in leaves}
+    found: dict[str, list[tuple[archive.Archive, dict[str, Any]]]] = {name: [] for name in leaves}
     for opened in archives:
         for piece in opened.about["pieces"]:
             found[piece["array"]].append((opened, piece))
 
     def put_together(name):
-        wheres, abouts = zip(*found[name], strict=True) if found[name] else ((), ())
+        abouts = [about for _, about in found[name]]
 
         def read(i):
-            about = abouts[i]
-            return wheres[i].array(about["member"], about["shape"], about["dtype"])
+            opened, about = found[name][i]
+            return opened.array(about["member"], about["shape"], about["dtype"])
 
         try:
             return pieces.put_together(leaves[name], abouts, read)

@@ -211,8 +211,8 @@ def weights_for(y: Array, class_weight: Any, sample_weight: Array | None) -> Arr
         table = jnp.array([class_weight.get(c, jnp.nan) for c in range(int(y.max()) + 1)])
         with devices_of(y):
             sharding = sharding_of(y)
-            spread = {"out_sharding": sharding} if sharding.mesh.explicit_axes else {}
-            weights = table.at[y].get(**spread)
+            spread = sharding if sharding.mesh.explicit_axes else None
+            weights = table.at[y].get(out_sharding=spread)
         if not bool(all_finite(weights)):
             missing = sorted(set(map(int, jnp.unique(y))) - set(class_weight))
             raise ValueError(f"class_weight has no weight for the classes {missing}.")

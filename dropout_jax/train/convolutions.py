@@ -49,8 +49,10 @@ def _any_convolution(jaxpr: Jaxpr) -> bool:
 
 
 def _jaxprs(value: Any) -> list[Jaxpr]:
-    if isinstance(value, (ClosedJaxpr, Jaxpr)):
-        return [getattr(value, "jaxpr", value)]
+    if isinstance(value, ClosedJaxpr):
+        return [value.jaxpr]
+    if isinstance(value, Jaxpr):
+        return [value]
     return [jaxpr for one in value for jaxpr in _jaxprs(one)] if isinstance(value, tuple) else []
 
 

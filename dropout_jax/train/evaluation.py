@@ -87,8 +87,10 @@ def _of_batches(metrics, structure, states, batches):
     sizes, means, targets, outputs = [], [], [], []
     for x, y, *_ in batches.epoch(0):
         found, scores = _in_chunks(metrics, structure, states, x, y)
-        sizes.append(count(x)), means.append(found)
-        targets.append(y if scores else None), outputs.append(jax.tree.map(np.asarray, scores))
+        sizes.append(count(x))
+        means.append(found)
+        targets.append(y if scores else None)
+        outputs.append(jax.tree.map(np.asarray, scores))
     shares = [size / sum(sizes) for size in sizes]
     mean = {name: sum(float(m[name]) * s for m, s in zip(means, shares, strict=True))
             for name in means[0]}  # fmt: skip

@@ -105,7 +105,7 @@ def _is_rate(path: tuple[Any, ...]) -> bool:
     return getattr(path[-1], "key", getattr(path[-1], "name", None)) == "rate"
 
 
-def _crc(array: Array) -> int:
+def _crc(array: Array | np.ndarray) -> int:
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
-    return zlib.crc32(np.ascontiguousarray(whole(array)).reshape(-1).view(np.uint8))
+    return zlib.crc32(np.ascontiguousarray(whole(array)).reshape(-1).view(np.uint8).data)

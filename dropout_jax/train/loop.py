@@ -28,7 +28,7 @@ from dropout_jax.train.thin import Chain, Thin, chain_of, draw, scale_instead
 from dropout_jax.typing import Array, Key
 
 Split = tuple[Examples, Examples]
-Data = Mapping[str, Split]
+Data = Mapping[str, Any]
 """Named splits (x, y); "train" is trained on, all are evaluated. "train" may have weights too."""
 Build = Callable[[nnx.Rngs, Any], nnx.Module]
 MakeOptimizer = Callable[[Any], optax.GradientTransformation]
@@ -53,7 +53,7 @@ class Result(NamedTuple):
 
 
 def make_loop(
-    build: Build,
+    build: Build | None,
     optimizer: MakeOptimizer,
     *,
     batch_size: int,
@@ -68,7 +68,8 @@ def make_loop(
     from the model's own streams, re-keyed at the start from the run's key and the stream's place.
 
     Args:
-      build: (rngs, hyper) -> an NNX model; hyper may be traced.
+      build: (rngs, hyper) -> an NNX model; hyper may be traced. None for states that do not come
+        from `init`.
       optimizer: hyper -> an optax transformation.
       batch_size: examples an update.
       loss: (model, x, y) -> a scalar; the model is in training mode.
@@ -84,6 +85,7 @@ def make_loop(
         check_data(data, batch_size)
         # Of a known dtype and not weak, as they will be after a checkpoint.
         hyper = jax.tree.map(lambda value: jnp.asarray(value, jnp.result_type(value)), hyper)
+        assert build is not None
         model = build(nnx.Rngs(site_key(key, "init")), hyper)
         return start(key, hyper, model, optimizer(hyper))
 
@@ -97,7 +99,7 @@ def make_loop(
         order_key = jax.random.fold_in(site_key(state.key, "order"), state.step // steps)
         order = jax.random.permutation(order_key, examples)[: steps * batch_size]
         chain = chain_of(state.model(), thin) if thin else None
-        edit = (lambda model: scale_instead(model, chain)) if thin else None
+        edit = (lambda model: scale_instead(model, chain)) if chain else None
         update = make_step(optimizer(state.hyper), loss, edit)
 
         def stretch(state, rows):
@@ -107,7 +109,7 @@ def make_loop(
             return jax.lax.scan(one, state, rows)
 
         batches = order.reshape(steps, batch_size)
-        if thin is None:
+        if thin is None or chain is None:
             return stretch(state, batches)
         whole = steps // thin.steps * thin.steps
         lives = batches[:whole].reshape(-1, thin.steps, batch_size)

@@ -88,7 +88,7 @@ def mean_in_chunks(measure: Callable[[Array, Array], Any], x: Array, y: Array) -
     return _mapped(mean, values)
 
 
-def outputs_in_chunks(call: Callable[[Array], Array], x: Array) -> Array:
+def outputs_in_chunks(call: Callable[[Any], Any], x: Any) -> Any:
     """call(x), a few thousand examples at a time."""
     _, values = in_chunks(call, x)
 

@@ -44,9 +44,9 @@ def adapted(optimizer: optax.GradientTransformation) -> optax.GradientTransforma
         return adapted(_with_slow_inside(optimizer))
     takes = _taken_by(optimizer)
 
-    def update(grads, state, params=None, **extra):
+    def update(updates, state, params=None, **extra):
         given = {name: value for name, value in extra.items() if name in takes}
-        return optimizer.update(grads, state, params, **given)
+        return optimizer.update(updates, state, params, **given)
 
     return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
@@ -67,10 +67,11 @@ def _with_slow_inside(lookahead: optax.GradientTransformation) -> optax.Gradient
         slow = jax.tree.map(jnp.array, params)
         return WithSlow(lookahead.init(optax.LookaheadParams(params, slow)), slow)
 
-    def update(grads, state, params=None):
+    def update(updates, state, params: Any = None):
         both = optax.LookaheadParams(params, state.slow)
-        updates, inner = lookahead.update(grads, state.inner, both)
-        return updates.fast, WithSlow(inner, optax.apply_updates(state.slow, updates.slow))
+        moved, inner = lookahead.update(updates, state.inner, both)
+        assert isinstance(moved, optax.LookaheadParams)
+        return moved.fast, WithSlow(inner, optax.apply_updates(state.slow, moved.slow))
 
     return optax.GradientTransformation(init, update)
 

@@ -53,6 +53,7 @@ def pieces_here(leaves: Leaves) -> list[Piece]:
     found = []
     for name, leaf in leaves.items():
         leaf = _numbers(leaf)
+        assert isinstance(leaf, jax.Array)
         if leaf.is_fully_addressable and jax.process_index():
             continue  # every process has it, and the first writes it
         for shard in leaf.addressable_shards:
@@ -92,7 +93,8 @@ def put_together(
     if on is None or not getattr(like, "committed", True):
         array = jnp.array(values((slice(None),) * len(like.shape)))
     else:
-        array = jax.make_array_from_callback(like.shape, on, values)
+        # JAX annotates that the index may be None, which it never is.
+        array = jax.make_array_from_callback(like.shape, on, values)  # pyright: ignore[reportArgumentType]
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(array, impl=_implementation(leaf))
     return _weak(array) if getattr(leaf, "weak_type", False) else array

@@ -32,7 +32,7 @@ def common_number() -> int:
     return of_the_first([random.SystemRandom().getrandbits(31)])[0]
 
 
-def whole(array: Array) -> np.ndarray:
+def whole(array: Array | np.ndarray) -> np.ndarray:
     """The values of an array, of which this process may hold a part."""
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         return np.asarray(multihost_utils.process_allgather(array, tiled=True))

@@ -89,7 +89,7 @@ class _Walk:
 
     def _of_parts(self, value: Any) -> Hashable:
         if isinstance(value, np.ndarray) and value.dtype != object:
-            data = zlib.crc32(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+            data = zlib.crc32(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
             return value.shape, value.dtype, data
         if isinstance(value, (tuple, list)):
             return type(value), *map(self.content, value)

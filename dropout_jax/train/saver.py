@@ -88,7 +88,7 @@ class Saver:
           CheckpointError: the checkpoint found is of another run, or of more than `epochs` epochs.
         """
         self._epochs = epochs
-        found = self._folder and checkpoint.restore(self._folder, state)
+        found = None if self._folder is None else checkpoint.restore(self._folder, state)
         if not found:
             return state, [], 0, 0.0
         restored, about = found
@@ -117,7 +117,7 @@ class Saver:
 
     def save_if_due(self) -> None:
         """Save the last complete epoch if it is time to."""
-        if self._folder is not None:
+        if self._folder is not None and self._last is not None:
             self._before = None
             if processes.of_the_first([self._is_due(self._last)])[0]:
                 self._save()
@@ -143,7 +143,7 @@ class Saver:
 
     def _save(self) -> None:
         """Save the last complete epoch, unless it is saved."""
-        if self._last is None or self._last.epoch <= self._saved:
+        if self._folder is None or self._last is None or self._last.epoch <= self._saved:
             return
         start, last = time.monotonic(), self._last
         self._rows += map(json.dumps, last.rows[len(self._rows) :])  # each is written once
@@ -155,6 +155,7 @@ class Saver:
 
     def _check(self, about: dict[str, Any], state: State, restored: State) -> str:
         """What else is to be said, or an error where the checkpoint is of another run."""
+        assert self._folder is not None  # for there is a checkpoint
         there, here = about["platform"], self._platform
         changes = [f"{name} {there[name]} then and {here[name]} now"
                    for name in here if there.get(name) != here[name]]  # fmt: skip

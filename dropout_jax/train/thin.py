@@ -99,7 +99,7 @@ def chain_of(model: Any, thin: Thin) -> Chain:
     if not isinstance(thin, Thin):
         raise TypeError(f"thin is {thin!r}; write Thin(), or Thin(steps=..., block=...).")
     layers, dropouts = thin.layers, thin.dropouts
-    if layers is None:
+    if layers is None or dropouts is None:
         count = len(getattr(model, "linears", ()))
         if not count:
             raise ValueError(
