@@ -167,7 +167,6 @@ def test_applying_keeps_one_bit_an_element_for_the_backward_pass():
     ("arguments", "error", "fix"),
     [
         ((None, 0.5, (2,)), TypeError, r"jax\.random\.key\(0\)"),
-        ((jax.random.PRNGKey(0), 0.5, (2,)), TypeError, "PRNGKey"),
         ((jax.random.split(KEY), 0.5, (2,)), ValueError, "one is needed"),
         ((KEY, 1.5, (2,)), ValueError, "rate is 1.5"),
         ((KEY, np.nan, (2,)), ValueError, "rate is nan"),
@@ -180,6 +179,12 @@ def test_applying_keeps_one_bit_an_element_for_the_backward_pass():
 def test_bad_draws(draw, arguments, error, fix):
     with pytest.raises(error, match=fix):
         draw(*arguments)
+
+
+@pytest.mark.parametrize("draw", [dj.packed_mask, dj.bernoulli_mask])
+def test_a_legacy_key_draws_as_a_typed_one(draw):
+    found, expected = (draw(key(0), 0.5, (64,)) for key in (jax.random.PRNGKey, jax.random.key))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_bad_axes_and_shapes():
