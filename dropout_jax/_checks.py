@@ -196,7 +196,7 @@ def check_broadcasts(name: str, shape: tuple[int, ...], against: tuple[int, ...]
         )
 
 
-def check_dense(x: Array, kernel: Array) -> tuple[Array, Array]:
+def check_dense(x: ArrayLike, kernel: ArrayLike) -> tuple[Array, Array]:
     """Return inputs (..., in) and a kernel (in, out) as arrays, or raise."""
     x, kernel = check_floating(x), check_floating(kernel, "kernel")
     if kernel.ndim != 2 or x.ndim == 0 or x.shape[-1] != kernel.shape[0]:

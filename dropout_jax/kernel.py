@@ -18,6 +18,7 @@ try:
     from jax.experimental.pallas import triton
 except ImportError:  # of a JAX that has done without it, as 0.11 announces
     triton = None
+from jax.typing import ArrayLike
 
 from dropout_jax._checks import is_static
 from dropout_jax.masks import bits, packed, threefry
@@ -28,7 +29,7 @@ WORDS, WARPS = 128, 4  # of a block: a word a thread
 READ = 16  # bytes that a thread reads at a time
 
 
-def dropout(key: Key, x: Array, rate: Rate) -> Array:
+def dropout(key: Key, x: ArrayLike, rate: Rate) -> Array:
     r"""`dropout_jax.dropout`, in one pass over x on an NVIDIA GPU.
 
     $$y = m \odot x / (1 - \text{rate}), \qquad m_i \sim \text{Bernoulli}(1 - \text{rate}),$$
@@ -63,7 +64,7 @@ def dropout(key: Key, x: Array, rate: Rate) -> Array:
     return _apply(key, x, float(rate)) if fits(key, x, rate) else dropout_of_xla(key, x, rate)
 
 
-def fits(key: Key, x: Array, rate: Rate) -> bool:
+def fits(key: Key, x: ArrayLike, rate: Rate) -> bool:
     """Whether the kernel can make this draw; bad inputs do not fit, and XLA's function says why."""
     return (
         triton is not None

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 
 from dropout_jax._checks import check_floating
 from dropout_jax._sharding import product_options
@@ -83,7 +84,7 @@ class MLP(nnx.Module):
 
     def __call__(
         self,
-        x: Array,
+        x: ArrayLike,
         *,
         deterministic: bool | None = None,
         rngs: nnx.Rngs | nnx.RngStream | Key | None = None,

@@ -9,6 +9,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
 
 from dropout_jax._arrays import aligned
 from dropout_jax._checks import (
@@ -191,7 +192,7 @@ def bernoulli_mask(
     return mask if out_sharding is None else jax.sharding.reshard(mask, out_sharding)
 
 
-def apply_mask(x: Array, mask: Array | PackedMask, rate: Rate) -> Array:
+def apply_mask(x: ArrayLike, mask: ArrayLike | PackedMask, rate: Rate) -> Array:
     r"""Multiply x by a given mask, scaled: what `dropout` does once the mask is drawn.
 
     $$y = \begin{cases} x / (1 - \text{rate}) & \text{where kept} \\

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from dropout_jax._arrays import aligned
 from dropout_jax._checks import check_floating, check_order, is_static, wide_dtype
@@ -15,7 +16,9 @@ SATURATION = -1.0507009873554805 * 1.6732632423543772
 """The limit of SELU at minus infinity: - lambda alpha, the paper's alpha'."""
 
 
-def alpha_dropout(key: Key, x: Array, rate: Rate, *, broadcast_dims: Sequence[int] = ()) -> Array:
+def alpha_dropout(
+    key: Key, x: ArrayLike, rate: Rate, *, broadcast_dims: Sequence[int] = ()
+) -> Array:
     r"""Dropout for SELU networks: an input of mean 0 and variance 1 keeps both.
 
     $$y = a\,(m \odot x + (1 - m)\,\alpha') + b, \qquad m_i \sim \text{Bernoulli}(\text{keep}),$$
@@ -51,7 +54,7 @@ def alpha_dropout(key: Key, x: Array, rate: Rate, *, broadcast_dims: Sequence[in
     return spread(sharding_of(x), _saturated, key, x, rate, broadcast_dims)
 
 
-def feature_alpha_dropout(key: Key, x: Array, rate: Rate) -> Array:
+def feature_alpha_dropout(key: Key, x: ArrayLike, rate: Rate) -> Array:
     r"""Alpha dropout of whole feature maps: one draw a sample and channel.
 
     The equation is that of `alpha_dropout`; all axes but the first and the last share a draw.

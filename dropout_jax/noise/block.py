@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from dropout_jax._checks import (
     check_count,
@@ -27,7 +28,7 @@ from dropout_jax.typing import Array, Key, Rate
 
 def drop_block(
     key: Key,
-    x: Array,
+    x: ArrayLike,
     rate: Rate,
     *,
     block_size: int | Sequence[int],

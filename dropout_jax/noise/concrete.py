@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from dropout_jax._checks import (
     check_broadcasts,
@@ -28,8 +29,8 @@ SMALLEST_TEMPERATURE = 1e-6
 
 def concrete_dropout(
     key: Key,
-    x: Array,
-    logit_rate: Array,
+    x: ArrayLike,
+    logit_rate: ArrayLike,
     *,
     temperature: Rate = 0.1,
     broadcast_dims: Sequence[int] = (),
@@ -102,7 +103,7 @@ def check_temperature(temperature: Rate) -> Rate:
 
 
 def concrete_kl(
-    kernel: Array, logit_rate: Array, *, length_scale: Rate, inputs: int | None = None
+    kernel: ArrayLike, logit_rate: Array, *, length_scale: Rate, inputs: int | None = None
 ) -> Array:
     r"""KL divergence to the prior of a layer that follows `concrete_dropout`, up to a constant.
 

@@ -6,6 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
+from jax.typing import ArrayLike
 
 from dropout_jax._arrays import safe_sqrt
 from dropout_jax._checks import (
@@ -58,7 +59,12 @@ def drop_connect(key: Key, weights: Array, rate: Rate) -> Array:
 
 
 def drop_connect_dense(
-    key: Key, x: Array, kernel: Array, rate: Rate, *, per: Literal["example", "batch"] = "example"
+    key: Key,
+    x: ArrayLike,
+    kernel: ArrayLike,
+    rate: Rate,
+    *,
+    per: Literal["example", "batch"] = "example",
 ) -> Array:
     r"""A dense layer without bias whose weights are dropped: the mean is that of x W.
 
@@ -120,8 +126,8 @@ def _multiply_by_masks(mask, x, kernel, scale):
 
 def drop_connect_moments(
     key: Key,
-    x: Array,
-    kernel: Array,
+    x: ArrayLike,
+    kernel: ArrayLike,
     rate: Rate,
     activation: Callable[[Array], Array],
     samples: int,

@@ -5,6 +5,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from dropout_jax._checks import (
     check_broadcasts,
@@ -24,7 +25,7 @@ from dropout_jax.typing import Array, Key, Rate
 
 def dropout(
     key: Key,
-    x: Array,
+    x: ArrayLike,
     rate: Rate,
     *,
     broadcast_dims: Sequence[int] = (),
@@ -68,7 +69,7 @@ def dropout(
 
 
 def dropout_unscaled(
-    key: Key, x: Array, rate: Rate, *, broadcast_dims: Sequence[int] = ()
+    key: Key, x: ArrayLike, rate: Rate, *, broadcast_dims: Sequence[int] = ()
 ) -> Array:
     r"""The paper's training step: drop with probability `rate`, scale nothing.
 

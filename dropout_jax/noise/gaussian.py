@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from dropout_jax._arrays import aligned
 from dropout_jax._checks import (
@@ -24,7 +25,7 @@ from dropout_jax.typing import Array, Key, Rate
 
 
 def gaussian_dropout(
-    key: Key, x: Array, rate: Rate, *, broadcast_dims: Sequence[int] = ()
+    key: Key, x: ArrayLike, rate: Rate, *, broadcast_dims: Sequence[int] = ()
 ) -> Array:
     r"""Multiply by Gaussian noise of mean one and the variance that dropout's noise has.
 
@@ -73,7 +74,7 @@ def _multiply_noise(key, x, rate, drawn):
 
 
 def gaussian_noise(
-    key: Key, x: Array, stddev: Rate, *, broadcast_dims: Sequence[int] = ()
+    key: Key, x: ArrayLike, stddev: Rate, *, broadcast_dims: Sequence[int] = ()
 ) -> Array:
     r"""Add Gaussian noise.
 

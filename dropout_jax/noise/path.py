@@ -7,6 +7,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
+from jax.typing import ArrayLike
 
 from dropout_jax._checks import (
     check_choice,
@@ -25,7 +26,7 @@ ORDERED = {"unique_indices": True, "indices_are_sorted": True}
 
 
 def drop_path(
-    key: Key, x: Array, rate: Rate, *, per: Literal["sample", "batch"] = "sample"
+    key: Key, x: ArrayLike, rate: Rate, *, per: Literal["sample", "batch"] = "sample"
 ) -> Array:
     r"""Drop a whole residual branch with probability `rate`, and scale it up otherwise: mean one.
 
@@ -64,7 +65,7 @@ def drop_path(
 
 def drop_path_subset(
     key: Key,
-    x: Array,
+    x: ArrayLike,
     rate: float,
     branch: Callable[[Array], Array],
     *,

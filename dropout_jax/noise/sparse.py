@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from dropout_jax._checks import check_broadcasts, check_floating, check_key, wide_dtype
 from dropout_jax._sharding import sharding_of_product, spread
@@ -9,7 +10,7 @@ from dropout_jax.noise.variational import check_noisy, draw_outputs
 from dropout_jax.typing import Array, Key
 
 
-def sparse_dense(key: Key, x: Array, kernel: Array, log_sigma2: Array) -> Array:
+def sparse_dense(key: Key, x: ArrayLike, kernel: ArrayLike, log_sigma2: Array) -> Array:
     r"""A dense layer without bias whose weights have variances of their own.
 
     $$u \sim N\!\left(x W,\; (x \odot x)\,\sigma^2\right),$$
@@ -51,7 +52,7 @@ def _sparse(key, x, kernel, log_sigma2):
     return draw_outputs(key, x, kernel, jnp.broadcast_to(variance, kernel.shape))
 
 
-def sparse_log_alpha(kernel: Array, log_sigma2: Array) -> Array:
+def sparse_log_alpha(kernel: ArrayLike, log_sigma2: Array) -> Array:
     r"""Log of the noise of each weight relative to its square: which weights are mostly noise.
 
     $$\log\alpha = \log\sigma^2 - \log W^2, \quad \text{clipped to } [-8, 8].$$
@@ -84,7 +85,7 @@ def sparse_log_alpha(kernel: Array, log_sigma2: Array) -> Array:
     return jnp.where(some, jnp.clip(log_alpha, -8, 8), 8)
 
 
-def sparse_kl(log_alpha: Array) -> Array:
+def sparse_kl(log_alpha: ArrayLike) -> Array:
     r"""KL divergence to the log-uniform prior, of each weight, at any alpha.
 
     $$\text{KL} = k_1 - k_1 \sigma(k_2 + k_3 \log\alpha) + \tfrac12 \log(1 + \alpha^{-1}),$$
@@ -115,7 +116,7 @@ def sparse_kl(log_alpha: Array) -> Array:
     return rest + jax.nn.softplus(-log_alpha) / 2
 
 
-def sparse_mask(log_alpha: Array, *, threshold: float = 3.0) -> Array:
+def sparse_mask(log_alpha: ArrayLike, *, threshold: float = 3.0) -> Array:
     r"""Which weights to keep: those that are not mostly noise.
 
     $$m = [\log\alpha \le \text{threshold}].$$

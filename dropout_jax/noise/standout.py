@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from dropout_jax._checks import check_broadcasts, check_floating, is_static, wide_dtype
 from dropout_jax.noise.dropout import dropout_unscaled
@@ -9,7 +10,7 @@ from dropout_jax.typing import Array, Key
 
 
 def standout(
-    key: Key, x: Array, activations: Array, *, alpha: float = 1.0, beta: float = 0.0
+    key: Key, x: ArrayLike, activations: ArrayLike, *, alpha: float = 1.0, beta: float = 0.0
 ) -> Array:
     r"""Keep each unit with a probability that grows with its own pre-activation.
 
@@ -54,7 +55,9 @@ def standout(
 _dropped = jax.jit(dropout_unscaled)
 
 
-def standout_mean(x: Array, activations: Array, *, alpha: float = 1.0, beta: float = 0.0) -> Array:
+def standout_mean(
+    x: ArrayLike, activations: ArrayLike, *, alpha: float = 1.0, beta: float = 0.0
+) -> Array:
     r"""The mean of `standout`, for inference.
 
     $$y = \sigma(\alpha\,a + \beta) \odot x.$$

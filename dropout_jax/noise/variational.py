@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from dropout_jax._arrays import safe_sqrt
 from dropout_jax._checks import (
@@ -21,7 +22,7 @@ from dropout_jax.typing import Array, Key
 
 
 def variational_dropout(
-    key: Key, x: Array, log_alpha: Array, *, broadcast_dims: Sequence[int] = ()
+    key: Key, x: ArrayLike, log_alpha: ArrayLike, *, broadcast_dims: Sequence[int] = ()
 ) -> Array:
     r"""Multiply by Gaussian noise of mean one and a learned variance.
 
@@ -69,7 +70,7 @@ def _multiply_noise(key, x, log_alpha, drawn):
     return packed.multiply(x, jnp.ones((), bool), noise)
 
 
-def variational_dense(key: Key, x: Array, kernel: Array, log_alpha: Array) -> Array:
+def variational_dense(key: Key, x: ArrayLike, kernel: ArrayLike, log_alpha: Array) -> Array:
     r"""A dense layer without bias whose weights have Gaussian noise, drawn at its outputs.
 
     $$u \sim N\!\left(x W,\; (x \odot x)(\alpha \odot W \odot W)\right), \qquad
@@ -111,7 +112,7 @@ def _variational(key, x, kernel, log_alpha):
     return draw_outputs(key, x, kernel, jnp.broadcast_to(alpha, kernel.shape) * kernel_wide**2)
 
 
-def variational_kl(log_alpha: Array) -> Array:
+def variational_kl(log_alpha: ArrayLike) -> Array:
     r"""KL divergence to the log-uniform prior, of each noisy weight or unit, up to a constant.
 
     $$\text{KL} = -\tfrac12 \log\alpha - c_1 \alpha - c_2 \alpha^2 - c_3 \alpha^3, \qquad
@@ -154,7 +155,7 @@ def draw_outputs(key: Key, x: Array, kernel: Array, variance: Array) -> Array:
     return (x_wide @ kernel.astype(dtype) + stddev * noise).astype(jnp.result_type(x, kernel))
 
 
-def check_noisy(x: Array, kernel: Array, array: Array, name: str) -> tuple[Array, Array]:
+def check_noisy(x: ArrayLike, kernel: ArrayLike, array: Array, name: str) -> tuple[Array, Array]:
     """x and kernel as arrays, or an error; `array` must broadcast against the kernel."""
     x, kernel = check_dense(x, kernel)
     check_broadcasts(name, jnp.shape(array), kernel.shape)

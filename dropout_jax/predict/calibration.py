@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from dropout_jax._checks import is_traced, wide_dtype
 from dropout_jax.predict.checks import aligned, aligned_or_number, check_targets
@@ -23,7 +24,7 @@ class Reliability(NamedTuple):
     count: Array
 
 
-def reliability(probabilities: Array, labels: Array, *, bins: int = 15) -> Reliability:
+def reliability(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15) -> Reliability:
     r"""The reliability diagram of a classifier: accuracy against confidence, in equal bins.
 
     The confidence of a case is its greatest probability; bin b of B has those over
@@ -65,7 +66,9 @@ def reliability(probabilities: Array, labels: Array, *, bins: int = 15) -> Relia
     return Reliability(total(confidence) / count, total(right) / count, count)
 
 
-def expected_calibration_error(probabilities: Array, labels: Array, *, bins: int = 15) -> Array:
+def expected_calibration_error(
+    probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15
+) -> Array:
     r"""How far, on average, confidence and accuracy are apart: ECE, between 0 and 1.
 
     $$\text{ECE} = \sum_b \frac{n_b}{n} \left| \text{accuracy}_b - \text{confidence}_b \right|.$$
@@ -95,7 +98,7 @@ def expected_calibration_error(probabilities: Array, labels: Array, *, bins: int
     return jnp.sum(found.count * gap) / jnp.sum(found.count)
 
 
-def interval_coverage(y: Array, low: Array, high: Array) -> Array:
+def interval_coverage(y: ArrayLike, low: ArrayLike, high: ArrayLike) -> Array:
     """The share of the targets that lie in their intervals, ends included.
 
     Args:
@@ -121,7 +124,9 @@ def interval_coverage(y: Array, low: Array, high: Array) -> Array:
     return jnp.mean((low <= y) & (y <= aligned(high, low, "high")))
 
 
-def coverage_curve(y: Array, mean: Array, stddev: Array, levels: Sequence[float]) -> Array:
+def coverage_curve(
+    y: ArrayLike, mean: ArrayLike, stddev: ArrayLike, levels: Sequence[float]
+) -> Array:
     r"""Coverage against nominal: the share of targets in the Gaussian interval of each level.
 
     $$c(a) = \frac{1}{n} \#\{ i :\, |y_i - \mu_i| \le q(a)\, \sigma_i \}, \qquad

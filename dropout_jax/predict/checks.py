@@ -27,7 +27,7 @@ def check_noise(noise: ArrayLike, *, positive: bool = False) -> Array:
     return jnp.asarray(noise, jnp.result_type(float))
 
 
-def check_targets(y: Array, name: str = "y") -> Array:
+def check_targets(y: ArrayLike, name: str = "y") -> Array:
     """The targets as an array of real numbers; raise where they are not, or are not finite."""
     y = jnp.asarray(y)
     if jnp.issubdtype(y.dtype, jnp.integer) or y.dtype == bool:

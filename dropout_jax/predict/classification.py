@@ -1,11 +1,12 @@
 """Classification with MC dropout: predictive entropy and mutual information (BALD)."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.export
 import jax.numpy as jnp
+import numpy as np
 
 from dropout_jax._checks import wide_dtype
 from dropout_jax.predict.networks import (
@@ -40,7 +41,7 @@ jax.export.register_namedtuple_serialization(
 def mc_classify(
     key: Key,
     model: Model,
-    x: Array,
+    x: Any,
     *,
     samples: int,
     batch_size: int | None = None,
@@ -107,7 +108,7 @@ def _classify(static, options, state, key, x):
     return Classification(probabilities, total, jnp.maximum(total - within, 0))
 
 
-def entropy(probabilities: Array) -> Array:
+def entropy(probabilities: Array | np.ndarray) -> Array:
     r"""$-\sum_c p_c \log p_c$ over the last axis, in nats; 0 log 0 is 0."""
     positive = probabilities > 0
     logs = jnp.log(jnp.where(positive, probabilities, 1))

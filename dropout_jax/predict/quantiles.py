@@ -2,10 +2,12 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from dropout_jax.predict.checks import noise_or_none
 from dropout_jax.predict.networks import (
@@ -25,11 +27,11 @@ BISECTIONS = 60  # of an interval of some deviations: the last bit of a float32,
 def mc_quantiles(
     key: Key,
     model: Model,
-    x: Array,
+    x: Any,
     levels: Sequence[float] = (0.05, 0.5, 0.95),
     *,
     samples: int,
-    noise: float | Array | None = None,
+    noise: ArrayLike | None = None,
     batch_size: int | None = None,
     consistent: bool = False,
 ) -> Array:

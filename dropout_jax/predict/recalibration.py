@@ -3,6 +3,7 @@
 import math
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from dropout_jax.predict.checks import (
     aligned,
@@ -14,7 +15,9 @@ from dropout_jax.predict.checks import (
 from dropout_jax.typing import Array
 
 
-def conformal_scale(y: Array, mean: Array, stddev: Array, *, level: float = 0.9) -> Array:
+def conformal_scale(
+    y: ArrayLike, mean: ArrayLike, stddev: ArrayLike, *, level: float = 0.9
+) -> Array:
     r"""How wide intervals must be to cover a share of new cases, from held-out ones (conformal).
 
     With the scores $r_i = |y_i - \mu_i| / \sigma_i$ of n held-out cases,
@@ -60,7 +63,7 @@ def conformal_scale(y: Array, mean: Array, stddev: Array, *, level: float = 0.9)
     return jnp.sort(scores)[rank - 1]
 
 
-def stddev_scale(y: Array, mean: Array, stddev: Array) -> Array:
+def stddev_scale(y: ArrayLike, mean: ArrayLike, stddev: ArrayLike) -> Array:
     r"""The factor for predicted deviations that gives held-out cases the greatest likelihood.
 
     $$s^2 = \frac{1}{n} \sum_i \frac{(y_i - \mu_i)^2}{\sigma_i^2},$$

@@ -1,12 +1,13 @@
 """Regression with MC dropout: mean, epistemic and aleatoric uncertainty, log-likelihood."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from dropout_jax._arrays import safe_sqrt
 from dropout_jax._checks import wide_dtype
@@ -52,10 +53,10 @@ jax.export.register_namedtuple_serialization(Regression, serialized_name="dropou
 def mc_regress(
     key: Key,
     model: Model,
-    x: Array,
+    x: Any,
     *,
     samples: int,
-    noise: float | Array | None = None,
+    noise: ArrayLike | None = None,
     batch_size: int | None = None,
     consistent: bool = False,
 ) -> Regression:
@@ -141,11 +142,11 @@ def _regress(static, options, state, key, x, noise):
 def mc_log_likelihood(
     key: Key,
     model: Model,
-    x: Array,
-    y: Array,
+    x: Any,
+    y: ArrayLike,
     *,
     samples: int,
-    noise: float | Array | None = None,
+    noise: ArrayLike | None = None,
     batch_size: int | None = None,
     consistent: bool = False,
 ) -> Array:

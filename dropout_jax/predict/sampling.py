@@ -44,7 +44,7 @@ class Prediction(NamedTuple):
 jax.export.register_namedtuple_serialization(Prediction, serialized_name="dropout_jax.Prediction")
 
 
-def predict_scaled(model: nnx.Module, x: Array, *, output: Output = jax.nn.softmax) -> Array:
+def predict_scaled(model: nnx.Module, x: Any, *, output: Output = jax.nn.softmax) -> Array:
     r"""Weight scaling: one pass of the whole network, each unit at its mean.
 
     $$P(y | x) = \text{softmax}(f(x;\, \mathbb{E}[m])).$$
@@ -106,7 +106,7 @@ def _check_classes(logits, x):
 
 
 def mc_samples(
-    key: Key, model: Model, x: Array, *, samples: int, output: Output = jax.nn.softmax
+    key: Key, model: Model, x: Any, *, samples: int, output: Output = jax.nn.softmax
 ) -> Array:
     r"""The predictions of sub-networks drawn at random, one after the other.
 
@@ -145,7 +145,7 @@ def _samples(structure, params, rest, samples, output, key, x):
 def mc_predict(
     key: Key,
     model: Model,
-    x: Array,
+    x: Any,
     *,
     samples: int,
     output: Output = jax.nn.softmax,
@@ -241,7 +241,7 @@ def _zeros_like(sub_network):
     )
 
 
-def geometric_mean_predict(key: Key, model: Model, x: Array, *, samples: int) -> Array:
+def geometric_mean_predict(key: Key, model: Model, x: Any, *, samples: int) -> Array:
     r"""The normalised geometric mean of the distributions of sub-networks drawn at random.
 
     $$P(y | x) \propto \prod_{k=1}^{K} P_k(y | x)^{1 / K}

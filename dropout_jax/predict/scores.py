@@ -6,6 +6,7 @@ Both are proper: the mean over cases is best, in expectation, for the true distr
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from dropout_jax._checks import wide_dtype
 from dropout_jax.predict.checks import (
@@ -17,7 +18,7 @@ from dropout_jax.predict.checks import (
 from dropout_jax.typing import Array
 
 
-def log_likelihood_gaussian(y: Array, mean: Array, stddev: Array) -> Array:
+def log_likelihood_gaussian(y: ArrayLike, mean: ArrayLike, stddev: ArrayLike) -> Array:
     r"""The logarithm of a Gaussian's density at each target, in nats; higher is better.
 
     $$\log \mathcal{N}(y;\, \mu, \sigma^2)
@@ -45,7 +46,7 @@ def log_likelihood_gaussian(y: Array, mean: Array, stddev: Array) -> Array:
     return jax.scipy.stats.norm.logpdf(y, mean, stddev)
 
 
-def log_likelihood_samples(y: Array, samples: Array, noise: float | Array) -> Array:
+def log_likelihood_samples(y: ArrayLike, samples: ArrayLike, noise: ArrayLike) -> Array:
     r"""The log-likelihood of each target under sub-networks' predictions and Gaussian noise.
 
     $$\log p(y) = \text{logsumexp}_k \log \mathcal{N}(y;\, f_k, \sigma^2) - \log K.$$
@@ -78,7 +79,7 @@ def log_likelihood_samples(y: Array, samples: Array, noise: float | Array) -> Ar
     return jax.nn.logsumexp(logs, axis=0) - np.log(len(samples)).astype(logs.dtype)
 
 
-def crps_gaussian(y: Array, mean: Array, stddev: Array) -> Array:
+def crps_gaussian(y: ArrayLike, mean: ArrayLike, stddev: ArrayLike) -> Array:
     r"""The continuous ranked probability score of a Gaussian, in the targets' units.
 
     $$\text{CRPS} = \int (F(u) - 1[u \ge y])^2 du
@@ -109,7 +110,7 @@ def crps_gaussian(y: Array, mean: Array, stddev: Array) -> Array:
     return stddev * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - float(np.pi) ** -0.5)
 
 
-def crps_samples(y: Array, samples: Array) -> Array:
+def crps_samples(y: ArrayLike, samples: ArrayLike) -> Array:
     r"""The CRPS of the distribution of samples, such as draws of a new target; lower is better.
 
     $$\text{CRPS} = \frac{1}{K} \sum_k |f_k - y| - \frac{1}{2 K (K - 1)} \sum_{j, k} |f_j - f_k|,$$
