@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from dropout_jax._checks import is_traced, wide_dtype
+from dropout_jax.losses.ready import loss_of
 from dropout_jax.typing import Array
 
 Loss = Callable[[nnx.Module, Array, Array], Array]
@@ -103,12 +104,12 @@ class Standardized(nnx.Module):
         return mean + stddev * y
 
 
-def standardized_loss(loss: Loss) -> Loss:
+def standardized_loss(loss: Loss | str) -> Loss:
     """The loss of a `Standardized` model in standard deviations of the targets, not in their units.
 
     Args:
-      loss: (model, x, y) -> a scalar, as `fit` takes it; it sees the inner model, with inputs and
-        targets (examples, targets) standardised.
+      loss: (model, x, y) -> a scalar, or a name such as "mse", as `fit` takes it; it sees the inner
+        model, with inputs and targets (examples, targets) standardised.
 
     Returns:
       A loss of a `Standardized` model and of data in their units.
@@ -119,21 +120,21 @@ def standardized_loss(loss: Loss) -> Loss:
       >>> x, y = np.eye(4, dtype="float32"), np.arange(4.0)
       >>> model = dj.layers.MLP((4, 8, 1), rates=0, rngs=nnx.Rngs(0))
       >>> model = dj.layers.Standardized(model, x, y)
-      >>> def mse(model, x, y):
-      ...     return jnp.mean((model(x) - y) ** 2)
-      >>> loss = dj.layers.standardized_loss(mse)
-      >>> in_units = mse(model, x, y[:, None])
+      >>> loss = dj.layers.standardized_loss("mse")
+      >>> in_units = dj.losses.mse(model, x, y)
       >>> bool(jnp.isclose(loss(model, x, y) * y.var(), in_units))
       True
     """
 
-    def standardized(model: nnx.Module, x: Array, y: Array, **weights: Any) -> Array:
+    loss = loss_of(loss)
+
+    def standardized(model: nnx.Module, x: Array, y: Array, *weights: Any, **named: Any) -> Array:
         if not isinstance(model, Standardized):
             raise TypeError(
                 f"the model is {type(model).__name__}; write dj.layers.Standardized(model, x, y), "
                 "or the loss without standardized_loss."
             )
-        return loss(model.model, model.scale_x(x), model.scale_y(y), **weights)
+        return loss(model.model, model.scale_x(x), model.scale_y(y), *weights, **named)
 
     return standardized
 

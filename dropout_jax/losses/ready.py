@@ -7,6 +7,8 @@ Given weights, it is $\frac{1}{n} \sum_i w_i \ell_i$: a weight of 2 is an exampl
 and weights whose mean is 1 leave the size of the loss as it is.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -169,6 +171,22 @@ def gaussian_nll(model: nnx.Module, x: Array, y: Array, weights: Array | None = 
 
 cross_entropy.takes_labels = True  # `fit` looks at them before it starts
 BY_NAME = {loss.__name__: loss for loss in (cross_entropy, mse, mae, bce, gaussian_nll)}
+
+
+def loss_of(loss: Callable | str) -> Callable:
+    """A loss, by its name or as it is.
+
+    Raises:
+      ValueError: no loss of that name.
+    """
+    if not isinstance(loss, str):
+        return loss
+    if loss not in BY_NAME:
+        raise ValueError(
+            f"there is no loss {loss!r}; write one of {', '.join(BY_NAME)}, or a function "
+            "(model, x, y) -> a number."
+        )
+    return BY_NAME[loss]
 
 
 def aligned(outputs: Array, y: Array) -> tuple[Array, Array]:

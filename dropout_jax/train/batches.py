@@ -4,9 +4,10 @@ For data that exceed the memory or are augmented on the way. The batches of the 
 their way to the device while one step computes.
 """
 
+import inspect
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -29,13 +30,15 @@ class Batches:
       again: whether it is gone through more than once.
 
     Raises:
-      TypeError: a source that is none of these.
+      TypeError: a source that is none of these, or a function that does not take the epoch.
       ValueError: an iterator without `steps`; one without a batch.
     """
 
     def __init__(
         self, source: Source, name: str = "x", steps: int | None = None, again: bool = True
     ):
+        if callable(source):
+            _check_takes_epoch(name, source)
         self.name, self.steps = name, steps
         self._source: Source = source
         self.once = not callable(source) and iter(source) is source
@@ -73,11 +76,27 @@ class Batches:
         return iter(self._source)
 
 
+def _check_takes_epoch(name: str, source: Callable) -> None:
+    """Raise for a function of nothing, such as a generator function that was not called."""
+    try:
+        parameters = inspect.signature(source)
+    except ValueError:  # one in C, which does not tell
+        return
+    try:
+        parameters.bind(0)
+    except TypeError:
+        called = getattr(source, "__name__", "batches")
+        raise TypeError(
+            f"{name} is a function that does not take the epoch alone; write "
+            f"lambda epoch: {called}()."
+        ) from None
+
+
 def are_batches(x: Any) -> bool:
     """True for what is gone through, and is no array, table, or pytree of arrays."""
     if callable(x) and not hasattr(x, "shape"):
         return True
     known = hasattr(x, "shape") or hasattr(x, "__array__") or isinstance(x, (dict, tuple, str))
-    if known or (isinstance(x, list) and not (x and isinstance(x[0], (tuple, list)))):
+    if known or (isinstance(x, list) and not (x and isinstance(x[0], (tuple, list, Mapping)))):
         return False
     return hasattr(x, "__iter__")

@@ -192,6 +192,19 @@ def not_finite(examples: Examples) -> int:
     return int(sum(bad[1:], start=bad[0]).astype(bool).sum())
 
 
+def told_not_finite(data: Any) -> str:
+    """A sentence for each of x and y that holds a NaN; "" for none, and for batches."""
+    if not isinstance(data, tuple):
+        return ""
+    found = {name: not_finite(part) for name, part in zip(("x", "y"), data, strict=False)}
+    return " ".join(
+        f"{bad} of {count(data)} examples have a NaN or an infinite number in {name}: fill it in, "
+        "or leave them out."
+        for name, bad in found.items()
+        if bad
+    )
+
+
 def weights_for(y: Array, class_weight: Any, sample_weight: Array | None) -> Array | None:
     """The weight of each example: that of its class times its own; None for 1.
 

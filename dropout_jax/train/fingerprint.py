@@ -23,10 +23,10 @@ from dropout_jax.train.processes import whole
 from dropout_jax.typing import Array
 
 DIFFERENCES = {
-    "inputs": "key, hyperparameters or training data",
-    "program": "program (batch size, rates, optimizer, loss, thin or in_turn)",
-    "settings": "rate or schedule of the rate, or numbers in the optimizer's state",
-    "weights": "initial weights (of another seed, or trained elsewhere)",
+    "inputs": "another key, hyperparameters or training data",
+    "program": "another program (batch size, rates, optimizer, loss, thin or in_turn)",
+    "settings": "another rate or schedule of the rate, or numbers in the optimizer's state",
+    "weights": "other initial weights (of another seed, or trained elsewhere)",
 }
 
 

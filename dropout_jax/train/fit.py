@@ -13,7 +13,7 @@ from flax import nnx
 from dropout_jax._checks import check_key
 from dropout_jax._nnx import check_module
 from dropout_jax._sharding import devices_of
-from dropout_jax.losses.ready import cross_entropy
+from dropout_jax.losses.ready import cross_entropy, loss_of
 from dropout_jax.train import checks
 from dropout_jax.train.batches import Batches, are_batches
 from dropout_jax.train.evaluation import measure
@@ -21,9 +21,9 @@ from dropout_jax.train.examples import Examples
 from dropout_jax.train.history import History
 from dropout_jax.train.loop import Loop, check_data, make_loop
 from dropout_jax.train.metrics import Metrics
-from dropout_jax.train.named import loss_of, metrics_of, takes_labels
+from dropout_jax.train.named import metrics_of, takes_labels
 from dropout_jax.train.optimizers import adapted
-from dropout_jax.train.runner import run
+from dropout_jax.train.runner import NonFiniteLossError, run
 from dropout_jax.train.same import Same
 from dropout_jax.train.saver import Every
 from dropout_jax.train.splits import held_out, training_data, watched
@@ -138,6 +138,11 @@ def fit(
         of_arrays = (validation_split, sample_weight, class_weight, thin)
         train = _batches(x, steps_per_epoch, checkpoint_dir, of_arrays)
         example = train.first()
+    elif y is None:
+        raise TypeError(
+            "y is None: write dj.fit(model, optimizer, x, y, ...), or batches of (x, y), one "
+            "or more, in the place of x."
+        )
     else:
         weights = {"class_weight": class_weight, "sample_weight": sample_weight}
         train = training_data(x, y, integer_labels=takes_labels(loss), **weights)
@@ -184,6 +189,10 @@ def fit(
         if best is not None:
             params, rest = state.best
             update(dataclasses.replace(state, params=params, rest=rest))
+    except NonFiniteLossError as error:
+        if bad := checks.told_not_finite(train):
+            raise NonFiniteLossError(f"{bad} {error}") from None
+        raise
     finally:
         model.eval()
     return history

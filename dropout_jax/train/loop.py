@@ -12,6 +12,7 @@ from flax import nnx
 from dropout_jax._checks import check_key
 from dropout_jax._sharding import rows_of
 from dropout_jax.keys import site_key
+from dropout_jax.losses.ready import loss_of
 from dropout_jax.train.calls import in_evaluation
 from dropout_jax.train.examples import Examples, count
 from dropout_jax.train.gather import put, take
@@ -22,6 +23,7 @@ from dropout_jax.train.metrics import (
     mean_in_chunks,
     measured,
 )
+from dropout_jax.train.named import metrics_of
 from dropout_jax.train.state import State, start
 from dropout_jax.train.step import make_step
 from dropout_jax.train.thin import Chain, Thin, chain_of, draw, scale_instead
@@ -57,8 +59,8 @@ def make_loop(
     optimizer: MakeOptimizer,
     *,
     batch_size: int,
-    loss: Callable[[nnx.Module, Array, Array], Array] = cross_entropy,
-    metrics: Metrics = CLASSIFICATION,
+    loss: Callable[[nnx.Module, Array, Array], Array] | str = cross_entropy,
+    metrics: Metrics | None = None,
     thin: Thin | None = None,
 ) -> Loop:
     """The pieces of a run: for `run`, `make_train`, or a loop of your own.
@@ -72,13 +74,26 @@ def make_loop(
         from `init`.
       optimizer: hyper -> an optax transformation.
       batch_size: examples an update.
-      loss: (model, x, y) -> a scalar; the model is in training mode.
+      loss: (model, x, y) -> a scalar, or its name, such as "mse"; the model is in training mode.
       metrics: name -> (model, x, y) -> a mean over the examples; the model is in evaluation mode.
+        By default loss and error rate of labels; for a loss by name, what `fit` measures for it.
       thin: train sub-networks that are really smaller, in place of hidden dropout.
 
     Returns:
       A `Loop`.
+
+    Raises:
+      TypeError: an optimizer that is no function of hyper.
+      ValueError: no loss of that name.
     """
+    if isinstance(optimizer, optax.GradientTransformation) or not callable(optimizer):
+        raise TypeError(
+            "optimizer is no function of hyper; write one that returns an optax optimizer, such as "
+            "lambda hyper: optax.adam(1e-3)."
+        )
+    metrics = metrics_of(metrics, loss_of(loss)) if isinstance(loss, str) else metrics
+    metrics = CLASSIFICATION if metrics is None else metrics
+    loss = loss_of(loss)
 
     def init(key, hyper, data):
         key = check_key(key)
@@ -177,6 +192,7 @@ def make_train(
       "test_error".
 
     Raises:
+      TypeError: data that is no dict; an optimizer that is no function of hyper.
       ValueError: no "train" split, lengths that differ, fewer examples than a batch; epochs that
         are not a multiple of `evaluate_every`.
 
@@ -218,6 +234,8 @@ def make_train(
 
 def check_data(data: Data, batch_size: int) -> None:
     """Raise unless there is a "train" split that fills a batch, and x and y belong together."""
+    if not isinstance(data, Mapping):
+        raise TypeError(f'data is {type(data).__name__}; write {{"train": (x, y), "val": (x, y)}}.')
     if "train" not in data:
         raise ValueError(f"data has splits {sorted(data)}; one must be 'train': (x, y).")
     for name, (x, y, *_) in data.items():

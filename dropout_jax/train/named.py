@@ -26,22 +26,6 @@ MEANS = ready.BY_NAME | {"accuracy": accuracy, "error": error_rate}
 RISING = ("accuracy", "auc", "f1", "r2", "top_")
 
 
-def loss_of(loss: Callable | str) -> Callable:
-    """A loss, by its name or as it is.
-
-    Raises:
-      ValueError: no loss of that name.
-    """
-    if not isinstance(loss, str):
-        return loss
-    if loss not in ready.BY_NAME:
-        raise ValueError(
-            f"there is no loss {loss!r}; write one of {', '.join(ready.BY_NAME)}, or a function "
-            "(model, x, y) -> a number."
-        )
-    return ready.BY_NAME[loss]
-
-
 def metrics_of(metrics: Any, loss: Callable) -> Metrics:
     """Metrics by their names: from a list, a mapping, or those that go with a loss.
 

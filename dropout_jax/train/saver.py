@@ -170,7 +170,7 @@ class Saver:
             if part == "weights" and self._identity[part] in [*_held(restored), *left]:
                 continue  # a model that this run has trained so far
             raise checkpoint.CheckpointError(
-                f"the checkpoint in {self._dir} is of a run with another {difference}; choose "
+                f"the checkpoint in {self._dir} is of a run with {difference}; choose "
                 "another folder, or call fit as for that run."
             )
         self._identity["weights"] = saved["weights"]

@@ -92,3 +92,14 @@ def test_bad_models():
         Standardized(mlp(3), X, Y)(jnp.float32(X))
     with pytest.raises(TypeError, match=r"write dj\.layers\.Standardized"):
         standardized_loss(mse)(mlp(), X, Y)
+
+
+def test_the_inner_loss_by_name_and_with_weights():
+    x, y = jnp.float32(X), jnp.float32(Y)
+    model, weights = Standardized(mlp(), X, Y), jnp.arange(64.0)
+    by_name, by_function = standardized_loss("mse"), standardized_loss(dj.losses.mse)
+    assert by_name(model, x, y) == by_function(model, x, y)
+    inner = dj.losses.mse(model.model, model.scale_x(x), model.scale_y(y), weights)
+    assert by_name(model, x, y, weights) == by_name(model, x, y, weights=weights) == inner
+    with pytest.raises(ValueError, match="no loss 'msle'; write one of cross_entropy, mse"):
+        standardized_loss("msle")

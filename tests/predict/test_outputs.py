@@ -161,3 +161,20 @@ def test_masks_moments_and_uncertainties_can_be_exported():
         found = jax.export.deserialize(blob).call(X)
         assert type(found) is type(call(X))
         jax.tree.map(np.testing.assert_array_equal, found, call(X))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
+def test_predict_scaled_in_batches_is_predict_scaled(batch_size):
+    model = dj.layers.MLP((4, 8, 3), rates=0.5, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (7, 4))
+    found = dj.predict_scaled(model, x, batch_size=batch_size)
+    np.testing.assert_allclose(found, dj.predict_scaled(model, x), rtol=1e-5)
+
+
+def test_predict_scaled_of_a_loader_says_what_to_write():
+    model = dj.layers.MLP((4, 8, 3), rates=0.5, rngs=nnx.Rngs(0))
+    loader = ((np.ones((2, 4)), np.zeros(2)) for _ in range(2))
+    with pytest.raises(TypeError, match="x is generator, a loader of batches; write np.concat"):
+        dj.predict_scaled(model, loader)
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        dj.predict_scaled(model, np.ones((2, 4)), batch_size=0)

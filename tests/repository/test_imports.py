@@ -21,7 +21,7 @@ ORDER = {
     "dropout_jax": [
         "_version", "_lazy", "typing", "_arrays", "_checks", "_weights", "_xla", "_sharding",
         "keys", "masks", "noise", "conventions", "kernel", "rates",
-        "_nnx", "layers", "linen", "losses", "constraints", "schedules", "data",
+        "_nnx", "losses", "layers", "linen", "constraints", "schedules", "data",
         "train", "predict", "diagnose",
     ],
     "experiments": ["records", "harness", "nets", "report"],

@@ -402,3 +402,39 @@ def test_parts_and_weights_may_be_spread_over_devices():
     np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
     for a, b in zip(weights(spread), weights(alone), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+# --- what newcomers write
+
+
+def test_batches_in_another_form_are_told_what_to_write():
+    x, y = task()
+    with pytest.raises(TypeError, match=r"a batch of x is dict with \['x', 'y'\]; write .*b\['im"):
+        fit(linear(), [{"x": x, "y": y}])
+    for nothing in (x, []):
+        with pytest.raises(TypeError, match=r"y is None: write dj\.fit\(model, optimizer, x, y"):
+            fit(linear(), nothing)
+
+    def endless():
+        while True:
+            yield x[:16], y[:16]
+
+    with pytest.raises(TypeError, match=r"does not take the epoch.*lambda epoch: endless\(\)"):
+        fit(linear(), endless, steps_per_epoch=2)
+
+
+@pytest.mark.parametrize("where", ["x", "y"])
+def test_a_loss_that_is_nan_names_the_data_with_nan(where):
+    x, y = task()
+    data = {"x": x, "y": x[:, 0]}
+    data[where] = data[where].at[3].set(jnp.nan)
+    with pytest.raises(
+        dj.NonFiniteLossError, match=f"^1 of 48 examples .* number in {where}: fill"
+    ):
+        fit(linear(1), data["x"], data["y"], loss="mse")
+
+
+def test_a_loss_that_is_nan_of_finite_data_names_none():
+    x, y = task()
+    with pytest.raises(dj.NonFiniteLossError, match="^the loss or the weights"):
+        fit(linear(1), x, x[:, 0], optimizer=optax.sgd(1e30), loss="mse")

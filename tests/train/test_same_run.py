@@ -41,7 +41,7 @@ def test_another_seed_or_a_trained_model_is_another_run_and_keeps_its_weights(tm
     fit(trained, epochs=2)
     for model in (mlp(1), trained):
         before = params_of(model)
-        with pytest.raises(checkpoint.CheckpointError, match="another initial weights"):
+        with pytest.raises(checkpoint.CheckpointError, match="a run with other initial weights"):
             fit(model, epochs=2, checkpoint_dir=tmp_path)
         assert_same(params_of(model), before)
     fit(mlp(0), epochs=2, checkpoint_dir=tmp_path)

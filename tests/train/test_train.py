@@ -371,6 +371,34 @@ def test_mistakes_get_a_clear_error(change, message):
         train.make_train(mlp, constrained_sgd, **options)(KEY, arrays(HYPER), data)
 
 
+def test_mistakes_of_newcomers_get_a_clear_error():
+    with pytest.raises(TypeError, match="no function of hyper; write one .* lambda hyper: optax"):
+        train.make_train(mlp, optax.adam(1e-3), epochs=1, batch_size=16)
+    run = train.make_train(mlp, constrained_sgd, epochs=1, batch_size=16)
+    with pytest.raises(TypeError, match="data is tuple; write .*train.*: .x, y."):
+        run(KEY, arrays(HYPER), xor())
+
+
+def test_a_loss_by_name_brings_its_metric():
+    x, y = xor()
+    data = {"train": (x, y.astype(jnp.float32))}
+
+    def regressor(rngs, hyper):
+        return nnx.Linear(8, 1, rngs=rngs)
+
+    def trained(**options):
+        run = train.make_train(
+            regressor, lambda _: optax.sgd(0.1), epochs=2, batch_size=16, **options
+        )
+        return run(KEY, {}, data)
+
+    by_name = trained(loss="mse")
+    mse = dj.losses.mse
+    by_function = trained(loss=mse, metrics={"loss": mse})
+    assert list(by_name.metrics) == ["train_loss"]
+    assert (by_name.metrics["train_loss"] == by_function.metrics["train_loss"]).all()
+
+
 def test_what_is_no_key_gets_a_clear_error():
     run = train.make_train(mlp, constrained_sgd, epochs=1, batch_size=16)
     with pytest.raises(TypeError, match=r"write jax\.random\.key\(0\)"):
