@@ -53,6 +53,9 @@ def build(folder: Path) -> int:
 
 
 def main(arguments: list[str]) -> int:
+    if arguments not in ([], ["build"]):
+        print("scripts/docs builds the site and shows it; scripts/docs build only builds it.")
+        return 0 if arguments in (["-h"], ["--help"]) else 2
     code = build(SITE)
     if code or arguments == ["build"]:
         return code

@@ -115,3 +115,11 @@ def test_equations_of_a_docstring_stand_alone_and_examples_are_code():
     spaced = site_script("docstrings.py").spaced
     text = "Line.\n\n$$a,\n  b.$$\n$$c$$\nMore.\n\nExample:\n  >>> 1\n  1"
     assert spaced(text) == ("Line.\n\n\n$$a, b.$$\n\n\n$$c$$\n\nMore.\n\nExamples:\n  >>> 1\n  1")
+
+
+def test_help_builds_nothing(capsys):
+    build = site_script("build.py")
+    build.build = None  # which cannot be called
+    assert build.main(["--help"]) == 0
+    assert build.main(["biuld"]) == 2
+    assert "scripts/docs build only builds" in capsys.readouterr().out
