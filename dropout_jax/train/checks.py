@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from dropout_jax._nnx import split
@@ -96,7 +97,19 @@ def outputs_of(model: nnx.Module, x: Examples) -> Any:
             return jax.eval_shape(functools.partial(_outputs, structure), state, x)
     except (TypeError, ValueError) as error:
         error.add_note(f"This was the model, called with x of shape {shapes(x)}.")
+        if (axes := _axes_of_convolution(model)) and axes != getattr(x, "ndim", axes):
+            error.add_note(
+                f"Its nnx.Conv takes {axes} axes, (examples, ..., channels): write x[..., None] "
+                "for grey images without an axis of channels."
+            )
         raise
+
+
+def _axes_of_convolution(model: nnx.Module) -> int | None:
+    """How many axes the inputs of the model's first convolution have, if it has one."""
+    modules = (module for _, module in nnx.iter_modules(model))
+    kernels = (np.atleast_1d(m.kernel_size) for m in modules if isinstance(m, nnx.Conv))
+    return next((len(kernel) + 2 for kernel in kernels), None)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -191,7 +191,7 @@ def fit(
             update(dataclasses.replace(state, params=params, rest=rest))
     except NonFiniteLossError as error:
         if bad := checks.told_not_finite(train):
-            raise NonFiniteLossError(f"{bad} {error}") from None
+            raise NonFiniteLossError(f"{bad} So {error}") from None
         raise
     finally:
         model.eval()

@@ -438,3 +438,21 @@ def test_a_loss_that_is_nan_of_finite_data_names_none():
     x, y = task()
     with pytest.raises(dj.NonFiniteLossError, match="^the loss or the weights"):
         fit(linear(1), x, x[:, 0], optimizer=optax.sgd(1e30), loss="mse")
+
+
+def test_images_without_channels_are_told_of_the_axis():
+    class Net(nnx.Module):
+        def __init__(self):
+            self.conv = nnx.Conv(1, 4, (3, 3), rngs=nnx.Rngs(0))
+
+        def __call__(self, x):
+            return self.conv(x).mean((1, 2))
+
+    def notes(x):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            fit(Net(), x, jnp.zeros(16, int))
+        return "".join(caught.value.__notes__)
+
+    assert "Its nnx.Conv takes 4 axes" in notes(jnp.ones((16, 8, 8)))
+    assert "write x[..., None]" in notes(jnp.ones((16, 64)))
+    assert "nnx.Conv" not in notes(jnp.ones((16, 8, 8, 3)))
