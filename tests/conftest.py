@@ -24,6 +24,23 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Most tests ask what is computed, not how fast: LLVM's optimisations are a quarter of their time.
+CHEAP = "jax_disable_most_optimizations"
+jax.config.update(CHEAP, True)
+
+
+@pytest.fixture(autouse=True)
+def _optimised(request):
+    """Compile as users do for a test that is marked `optimised`: it reads or times the program."""
+    if "optimised" not in request.keywords:
+        yield
+        return
+    jax.config.update(CHEAP, False)
+    jax.clear_caches()
+    yield
+    jax.config.update(CHEAP, True)
+    jax.clear_caches()
+
 
 NO_MNIST = (
     "MNIST is absent: set DROPOUT_JAX_DATA to a folder that holds mnist/ "

@@ -36,14 +36,6 @@ RATED = [entry for entry in ENTRIES if entry.at_one]
 TRACED = [entry for entry in ENTRIES if entry.traced]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_to_compile():
-    """The file's time is compilation, and what it tests does not hang on LLVM's optimisations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def values(shape, dtype=jnp.float32, seed=1):
     return jax.random.normal(jax.random.key(seed), shape, jnp.float32).astype(dtype)
 

@@ -32,14 +32,6 @@ every_kind = over(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_to_compile():
-    """The file's time is compilation, and what it tests does not hang on LLVM's optimisations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def streams(**more):
     return nnx.Rngs(params=0, **({"dropout": 0} | more))
 

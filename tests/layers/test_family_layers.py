@@ -25,14 +25,6 @@ def linear(rate, *, rngs=None, **options):
     return DropConnectLinear(8, 8, rate=rate, rngs=rngs or nnx.Rngs(0), **options)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_to_compile():
-    """The file's time is compilation, and what it tests does not hang on LLVM's optimisations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def assert_equal(actual, expected):
     np.testing.assert_array_equal(np.asarray(actual), np.asarray(expected))
 

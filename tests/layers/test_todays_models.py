@@ -20,14 +20,6 @@ WIDTH, LENGTH, LAYERS = 16, 9, 3
 X = np.random.default_rng(0).standard_normal((4, LENGTH, WIDTH)).astype(np.float32)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_to_compile():
-    """The file's time is compilation, and what it tests does not hang on LLVM's optimisations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 class Block(nnx.Module):
     def __init__(self, rngs, rate=0.3, dtype=None):
         self.norm = nnx.LayerNorm(WIDTH, dtype=dtype, rngs=rngs)

@@ -10,14 +10,6 @@ import dropout_jax as dj
 KEY = jax.random.key(4)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_to_compile():
-    """The file's time is compilation, and what it tests does not hang on LLVM's optimisations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def normal(seed, *shape):
     return jax.random.normal(jax.random.key(seed), shape)
 
