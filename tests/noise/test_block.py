@@ -77,6 +77,7 @@ def test_dropped_elements_are_the_union_of_blocks(shape, block):
     np.testing.assert_array_equal(union, dropped)
 
 
+@pytest.mark.optimised  # sums of float32 round otherwise
 @pytest.mark.parametrize("channels", [2, 32])
 def test_the_scale_is_that_of_the_whole_batch(channels):
     x = jnp.ones((4, 8, 8, channels))
