@@ -17,6 +17,9 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache/d/jax")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Most tests ask what is computed, not how fast: LLVM's optimisations are a quarter of their time.
+# (In the environment, because the processes that tests start have to compute the same bits.)
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -24,9 +27,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Most tests ask what is computed, not how fast: LLVM's optimisations are a quarter of their time.
 CHEAP = "jax_disable_most_optimizations"
-jax.config.update(CHEAP, True)
 
 
 @pytest.fixture(autouse=True)

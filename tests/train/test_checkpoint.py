@@ -157,11 +157,8 @@ def never_stopped():
 
 
 def start(folder, event, pattern):
-    """A child process that runs killed_run.py until it dies; it compiles as conftest.py says."""
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
+    """A child process that runs killed_run.py until it dies."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, killed_run.__file__, str(folder.resolve()), event, str(pattern)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
