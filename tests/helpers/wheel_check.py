@@ -33,9 +33,10 @@ def main() -> None:
     check(importlib.util.find_spec("flax") is None, "this environment has flax")
     y = jax.jit(lambda key, x: dj.dropout(key, x, 0.5))(jax.random.key(0), jnp.ones(1000))
     check(set(y.tolist()) == {0.0, 2.0}, "dropout is wrong")
-    for name in ("fit", "linen", "max_norm", "mc_predict", "losses"):
+    for name in ("fit", "linen", "max_norm", "mc_predict", "check_dropout"):
         check_names_extra("train", lambda name=name: getattr(dj, name))
-    check_names_extra("train", lambda: dj.layers.Dropout)
+    for use in (lambda: dj.layers.Dropout, lambda: dj.losses.r_drop, lambda: dj.train.run):
+        check_names_extra("train", use)
     check_names_extra("data", dj.data.load_digits)
     count = len(list(importlib.metadata.distributions()))
     print(f"the wheel works: {count} packages installed, version {dj.__version__}")
