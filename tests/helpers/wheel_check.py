@@ -35,7 +35,14 @@ def main() -> None:
     check(importlib.util.find_spec("flax") is None, "this environment has flax")
     y = jax.jit(lambda key, x: dj.dropout(key, x, 0.5))(jax.random.key(0), jnp.ones(1000))
     check(set(y.tolist()) == {0.0, 2.0}, "dropout is wrong")
-    for name in ("fit", "linen.Dropout", "max_norm", "mc_predict", "layers.Dropout", "losses.r_drop"):
+    for name in (
+        "fit",
+        "linen.Dropout",
+        "max_norm",
+        "mc_predict",
+        "layers.Dropout",
+        "losses.r_drop",
+    ):
         check_names_extra("train", name)
     try:
         dj.data.load_digits()
