@@ -37,7 +37,7 @@ BLOCK = 3
 
 
 @dataclass(frozen=True)
-class Config(cli.Common):
+class Config(cli.Divided):
     """One arm."""
 
     seeds: int = 3
@@ -136,6 +136,7 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
         lambda updates: optax.adam(optax.cosine_decay_schedule(config.learning_rate, updates)),
         split,
         seeds=config.seeds,
+        devices=config.devices,
         epochs=epochs_of(config),
         batch_size=config.batch_size,
         evaluations=4,

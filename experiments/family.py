@@ -51,7 +51,7 @@ TIMED_UPDATES = 5  # an application of the timed program
 
 
 @dataclass(frozen=True)
-class Config(cli.Common):
+class Config(cli.Divided):
     """One member with its settings."""
 
     seeds: int = 3
@@ -92,6 +92,7 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
         lambda updates: optimizer(config, updates),
         split,
         seeds=config.seeds,
+        devices=config.devices,
         epochs=epochs,
         batch_size=config.batch_size,
         loss=members.loss_of(config.method, examples),

@@ -41,7 +41,7 @@ LARGEST, BINS = {"unit_means": 5.0, "activities": 20.0}, 200  # of the histogram
 
 
 @dataclass(frozen=True)
-class Config(cli.Common):
+class Config(cli.Divided):
     seeds: int = 3
     row: str = ""
     """what the figure calls it"""
@@ -78,6 +78,7 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
         lambda updates: optax.adam(optax.cosine_decay_schedule(config.learning_rate, updates)),
         split,
         seeds=config.seeds,
+        devices=config.devices,
         epochs=min(QUICK_EPOCHS, epochs) if config.quick else epochs,
         batch_size=config.batch_size,
         loss=squared_error,

@@ -50,7 +50,7 @@ Rates = Annotated[
 
 
 @dataclass(frozen=True)
-class Config(cli.Common):
+class Config(cli.Divided):
     seeds: int = 3
     data: Annotated[Literal["mnist", "fashion_mnist"], tyro.conf.arg(name="dataset")] = "mnist"
     """which images: 60 000 to train on, 10 000 to test"""
@@ -92,6 +92,7 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
         optimizer,
         split,
         seeds=config.seeds,
+        devices=config.devices,
         epochs=epochs_of(config),
         batch_size=config.batch_size,
         checkpoint_dir=checkpoint_dir,

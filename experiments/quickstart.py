@@ -37,7 +37,7 @@ from experiments.report import drawing, learning_curves
 
 
 @dataclass(frozen=True)
-class Config(cli.Common):
+class Config(cli.Divided):
     seeds: int = 10
     """how many runs an arm: the seeds 0 to seeds - 1, side by side in one program"""
     hidden: tuple[int, ...] = (256, 256)
@@ -78,6 +78,7 @@ def train_both(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
         lambda updates: optax.adam(optax.cosine_decay_schedule(config.learning_rate, updates)),
         split,
         seeds=config.seeds,
+        devices=config.devices,
         # Both arms start from the same weights: an arm's seeds are 0, 1, 2 ...
         runs={"rates": jnp.repeat(jnp.stack([0 * rates, rates]), config.seeds, axis=0)},
         epochs=3 if config.quick else epochs_of(config),

@@ -26,6 +26,7 @@ import numpy as np
 from dropout_jax import train
 from dropout_jax._checks import check_rate
 from experiments.harness import cli
+from experiments.harness.devices import divide_runs
 from experiments.harness.launch import Columns, final, launch
 from experiments.harness.training import seed_keys
 from experiments.nets import gpt, text
@@ -51,7 +52,7 @@ QUICK_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
-class Config(cli.Common):
+class Config(cli.Divided):
     """One network at one rate; its seeds are trained in one program."""
 
     size: Literal["cpu", "gpu"] = "cpu"
@@ -69,7 +70,7 @@ class Config(cli.Common):
 
 
 @dataclass(frozen=True)
-class Study(cli.Common):
+class Study(cli.Divided):
     """Every rate on every share of the text."""
 
     size: Literal["cpu", "gpu"] = "cpu"
@@ -135,10 +136,11 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
         context=setting.size.context,
         updates=setting.evaluate_every,
     )
+    keys, splits = divide_runs(config.devices, seed_keys(config.seeds), splits)
     init = jax.jit(jax.vmap(loop.init, (0, None, None)))
     state, history = train.run(
         loop,
-        init(seed_keys(config.seeds), {}, splits),
+        init(keys, {}, splits),
         splits,
         epochs=setting.updates // setting.evaluate_every,
         evaluate=("val",),

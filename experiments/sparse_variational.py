@@ -38,7 +38,7 @@ from experiments.records import stats
 
 
 @dataclass(frozen=True)
-class Config(cli.Common):
+class Config(cli.Divided):
     seeds: int = 1
     data: Annotated[Literal["mnist", "fashion_mnist"], tyro.conf.arg(name="dataset")] = "mnist"
     """which images"""
@@ -135,6 +135,7 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
         optimizer,
         split,
         seeds=config.seeds,
+        devices=config.devices,
         epochs=epochs,
         batch_size=config.batch_size,
         loss=make_loss(examples, config.batch_size, config.kl_from, config.kl_full),

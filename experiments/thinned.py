@@ -37,7 +37,7 @@ LIVES, BLOCKS = (1, 3, 10, 30, 100), (1, 16, 64)
 
 
 @dataclass(frozen=True)
-class Config(cli.Common):
+class Config(cli.Divided):
     """One method with its settings."""
 
     seeds: int = 3
@@ -109,6 +109,7 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
         optimizer,
         split,
         seeds=config.seeds,
+        devices=config.devices,
         epochs=epochs,
         batch_size=config.batch_size,
         thin=dj.Thin(config.steps, config.block) if config.method == "thin" else None,

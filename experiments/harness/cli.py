@@ -64,9 +64,17 @@ class Common:
     was interrupted"""
 
 
+@dataclass(frozen=True)
+class Divided(Common):
+    """Fields of the experiments whose runs may be divided among devices."""
+
+    devices: int = field(default=1, metadata=NOT_RECORDED)
+    """divide the runs among so many devices: each trains some of them"""
+
+
 def shared(study: Common) -> dict[str, Any]:
     """The fields that a study hands on to each of its runs."""
-    return {f.name: getattr(study, f.name) for f in fields(Common)}
+    return {f.name: getattr(study, f.name) for f in fields(Divided) if hasattr(study, f.name)}
 
 
 def cli(

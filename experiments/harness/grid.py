@@ -43,7 +43,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Study(cli.Common):
+class Study(cli.Divided):
     """The command line of a grid. A field that a config has too is handed on to it."""
 
     seeds: int | None = None

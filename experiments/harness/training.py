@@ -21,6 +21,7 @@ from dropout_jax.train import Loop, State, runner
 from dropout_jax.train.runner import History
 from dropout_jax.typing import Array
 from experiments.harness import few_cases
+from experiments.harness.devices import divide_runs
 from experiments.harness.splits import Splits
 
 QUICK_EPOCHS = 2
@@ -106,6 +107,7 @@ def train_seeds(
     evaluations: int | None = None,
     unbatched: bool = False,
     in_turn: bool = False,
+    devices: int = 1,
     checkpoint_dir: Path | None = None,
     label: str = "",
     **options: Any,
@@ -127,6 +129,7 @@ def train_seeds(
       unbatched: train a single seed without `vmap`, which costs time over one. (Its sums may differ
         in the last bits, so that an experiment keeps to what its first records did.)
       in_turn: the seeds take turns, an epoch each, in place of advancing together.
+      devices: the runs are divided among so many; the seeds then train on all of them at once.
       checkpoint_dir: where an interrupted run goes on from.
       label: the name of the progress bar.
       options: `loss`, `metrics` and `thin` of `make_loop`.
@@ -146,6 +149,7 @@ def train_seeds(
         draw = functools.partial(few_cases.draw_rows, splits["train"], cases)
         hyper["rows"] = jax.vmap(draw)(keys)
         loop = few_cases.on_drawn_rows(few_cases.with_epochs_per_call(loop, at_once))
+    (keys, hyper), splits = divide_runs(devices, (keys, hyper), splits)
     alone = unbatched and len(keys) == 1
     if alone:
         keys, hyper = jax.tree.map(lambda leaf: leaf[0], (keys, hyper))

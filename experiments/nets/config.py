@@ -18,7 +18,7 @@ PAPER_MAX_NORM = 2.0  # the paper's c, in the paper's convention
 
 
 @dataclass(frozen=True)
-class Config(cli.Common):
+class Config(cli.Divided):
     """All that decides the numbers of a run. Rates are probabilities of dropping."""
 
     row: str = ""

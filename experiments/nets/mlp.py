@@ -79,6 +79,7 @@ def train(
         lambda updates: optimizer(config, updates),
         split,
         seeds=config.seeds,
+        devices=config.devices,
         epochs=min(QUICK_EPOCHS, epochs) if config.quick else epochs,
         batch_size=config.batch_size,
         loss=loss or loss_of(config),

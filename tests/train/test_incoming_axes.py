@@ -1,6 +1,5 @@
 """Max-norm and weight scaling know a unit's incoming weights in every layer of Flax."""
 
-import equinox as eqx
 import flax.linen as nn
 import haiku as hk
 import jax
@@ -164,6 +163,7 @@ def test_a_whole_transformer():
 
 
 def eqx_params():
+    eqx = pytest.importorskip("equinox", reason="Equinox is in the extra compare")
     model = eqx.nn.MLP(3, 2, 5, 1, key=jax.random.key(0))
     return eqx.filter(model, eqx.is_array)
 
