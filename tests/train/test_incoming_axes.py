@@ -1,7 +1,6 @@
 """Max-norm and weight scaling know a unit's incoming weights in every layer of Flax."""
 
 import flax.linen as nn
-import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,6 +137,8 @@ def test_flax_linen_embeddings_and_boxed_parameters():
 
 
 def test_haiku():
+    hk = pytest.importorskip("haiku", reason="Haiku is in the extra compare")
+
     def net(ids):
         return hk.Linear(3)(hk.LayerNorm(-1, True, True)(hk.Embed(9, 4)(ids)))
 
