@@ -18,6 +18,8 @@ try:
     from jax.experimental.pallas import triton
 except ImportError:  # of a JAX that has done without it, as 0.11 announces
     triton = None
+if not hasattr(jax.typeof(0), "manual_axis_type"):  # before JAX 0.10
+    triton = None
 from jax.typing import ArrayLike
 
 from dropout_jax._checks import is_static

@@ -13,6 +13,9 @@ from jax.sharding import PartitionSpec as P
 import dropout_jax as dj
 from dropout_jax import kernel
 
+pytestmark = pytest.mark.skipif(
+    kernel.triton is None, reason="with this version of JAX dj.kernel is XLA's dropout"
+)
 KEY = jax.random.key(7)
 
 
