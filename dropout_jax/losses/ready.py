@@ -65,6 +65,8 @@ def mse(model: nnx.Module, x: Array, y: Array, weights: Array | None = None) -> 
       ...     return 2 * x
       >>> float(dj.losses.mse(twice, jnp.ones((3, 1)), jnp.array([2.0, 2.0, 5.0])))
       3.0
+
+    Source: Bishop 2006, "Pattern Recognition and Machine Learning", equation 1.2.
     """
     outputs, y = aligned(model(x), y)
     return _mean(jnp.square(outputs - y), weights)
@@ -93,6 +95,8 @@ def mae(model: nnx.Module, x: Array, y: Array, weights: Array | None = None) -> 
       ...     return 2 * x
       >>> float(dj.losses.mae(twice, jnp.ones((3, 1)), jnp.array([2.0, 2.0, 5.0])))
       1.0
+
+    Source: Bishop 2006, equation 1.91 with q = 1.
     """
     outputs, y = aligned(model(x), y)
     return _mean(jnp.abs(outputs - y), weights)
@@ -122,6 +126,8 @@ def bce(model: nnx.Module, x: Array, y: Array, weights: Array | None = None) -> 
       ...     return 0 * x
       >>> round(float(dj.losses.bce(unsure, jnp.ones((3, 1)), jnp.array([0, 1, 1]))), 3)
       0.693
+
+    Source: Bishop 2006, equation 4.90.
     """
     outputs, y = aligned(model(x), y)
     return _mean(optax.sigmoid_binary_cross_entropy(outputs, y), weights)

@@ -33,7 +33,7 @@ def test_a_line_has_the_ratios_and_what_a_second_call_costs():
 @pytest.mark.compare
 @pytest.mark.parametrize("name", fit.WORKLOADS)
 def test_the_models_of_both_libraries_have_as_many_parameters(name):
-    k = pytest.importorskip("keras")
+    k = pytest.importorskip("keras", reason="Keras is absent: pip install -e '.[compare]'")
     workload = fit.WORKLOADS[name]
     x, _ = workload.data(4)
     ours = nnx.eval_shape(lambda: workload.model(nnx.Rngs(0)))
