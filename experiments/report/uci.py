@@ -39,11 +39,11 @@ def table(results: Path) -> str:
             digits = digits_of(r.final[metric])
             ours = stats.mean_and_stderr(r.final[metric])
             row += [shown(old, 2), shown(new, digits), shown(ours, digits), away(ours, new)]
-        rows.append([*row, minutes(r), link(r.path)])
-    text = markdown([*header, "minutes", "run"], rows)
-    total = sum(r.provenance["wall_seconds"] for r in records) / 60
+        rows.append([*row, minutes(seconds(r)), cpu_minutes(r), link(r.path)])
+    text = markdown([*header, "minutes", "CPU minutes", "run"], rows)
+    total = minutes(sum(map(seconds, records)))
     return (
-        f"{text}\n\n± is the standard error over the splits. All of it took {total:.0f} minutes. "
+        f"{text}\n\n± is the standard error over the splits. All of it took {total} minutes. "
         "The difference from 2018 is in standard errors of two independent means. The splits are "
         "the same, so that its own standard error is smaller; the authors' results by split were "
         "not at hand."
@@ -105,5 +105,14 @@ def away(ours: Spread, published: Spread | None) -> str:
     return f"{(ours[0] - published[0]) / math.hypot(ours[1], published[1]):+.1f}"
 
 
-def minutes(r: Record) -> str:
-    return f"{r.provenance['wall_seconds'] / 60:.0f}"
+def seconds(r: Record) -> float:
+    return r.provenance["wall_seconds"]
+
+
+def minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f}"
+
+
+def cpu_minutes(r: Record) -> str:
+    """Of all cores together; other work on the machine does not count. Older records lack it."""
+    return minutes(r.extra["cpu_seconds"]) if "cpu_seconds" in r.extra else "–"

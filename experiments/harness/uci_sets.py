@@ -1,0 +1,34 @@
+"""The UCI sets that a data folder holds, and the settings of the authors beside them."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+def uci_folder(data_dir: Path | None) -> Path:
+    """The folder of the sets: uci/ in the data's."""
+    root = data_dir or os.environ.get("DROPOUT_JAX_DATA")
+    folder = Path(root or ".").expanduser() / "uci"
+    if not folder.is_dir():
+        raise ValueError(
+            f"{folder} is no folder; write --data-dir, the folder that holds uci/<set>/data."
+        )
+    return folder
+
+
+def found_sets(folder: Path) -> list[str]:
+    """The sets of a folder, the one with the smallest file first."""
+    files = sorted(folder.glob("*/data/data.txt"), key=lambda file: file.stat().st_size)
+    return [file.parent.parent.name for file in files]
+
+
+def settings(folder: Path, name: str, default: float | tuple[float, ...]) -> list[float]:
+    """The numbers in <name>.txt beside a set's data, or the default where there is no such file."""
+    path = folder / "data" / f"{name}.txt"
+    return np.atleast_1d(np.loadtxt(path) if path.exists() else default).tolist()
+
+
+def training_cases(folder: Path) -> int:
+    """How many cases the first split trains on."""
+    return len(np.loadtxt(folder / "data" / "index_train_0.txt"))
