@@ -14,7 +14,10 @@ from experiments.records.record import Record
 from experiments.records.stats import mean_and_stderr
 
 # The fields that a trial may vary: a run that differs in another is a trial of another row.
-TUNED = ("learning_rate", "max_norm", "l2", "l1", "kl_sparsity", "alpha")
+TUNED = (
+    "learning_rate", "max_norm", "l2", "l1", "kl_sparsity", "alpha",
+    "law", "amount", "input_amount", "ema",
+)  # fmt: skip
 # The fields in which a run differs from its trials anyway.
 OTHERWISE = ("tuned_at", "validation", "seeds", "in_turn")
 

@@ -23,8 +23,9 @@ def test_every_number_says_where_it_is_from():
         assert curve.tag in literature.TAGS, name
 
 
-def test_a_number_read_on_a_web_page_is_marked():
+def test_a_number_that_was_not_read_in_the_paper_is_marked():
     assert PUBLISHED["sisrt/lstm/lowest"].mark == "†"
+    assert PUBLISHED["ladder/supervised_baseline"].mark == "‡"
     assert PUBLISHED["table2/dropout_relu_3x1024"].mark == ""
 
 

@@ -36,6 +36,8 @@ CHEAPER = {
     "thinned_noise": "--hidden 32 --block 4 --lives 1 10 --window 20 --batch-size 20 --draws 2",
     "concrete_synthetic": "--examples 25 --hidden 8",
     "sparse_variational": "--hidden 8 8",
+    "batch_norm_shift": "--hidden 8 8",
+    "ladder_baseline": "--hidden 8 8",
     "rate_advice": "--hidden 8 --candidates 0 0.5 --seeds 2",
 }
 

@@ -15,6 +15,7 @@ TAGS = {
     "C": "read in public code or its stored output",
     "W": "read on a web page",
     "D": "derived by arithmetic",
+    "M": "quoted from memory: the paper was not at hand",
 }
 
 
@@ -35,7 +36,7 @@ class Published:
     @property
     def mark(self) -> str:
         """What a table puts after the number: nothing where it was read exactly."""
-        return "†" if self.tag == "W" else ""
+        return {"W": "†", "M": "‡"}.get(self.tag, "")
 
     @property
     def stderr(self) -> float | None:
