@@ -14,24 +14,30 @@ Data: DROPOUT_JAX_DATA/shakespeare/input.txt
 """
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
+from flax import nnx
 
+import dropout_jax as dj
 from dropout_jax import train
 from dropout_jax._checks import check_rate
 from experiments.harness import cli
 from experiments.harness.devices import divide_runs
 from experiments.harness.launch import Columns, final, launch
 from experiments.harness.training import seed_keys
-from experiments.nets import gpt, text
+from experiments.nets import bfloat16, gpt, text
 from experiments.nets.gpt import GPT, PLACES, Place
 from experiments.records import record
+
+Schedule = Literal["constant", "early", "late", "linear"]
 
 
 class Setting(NamedTuple):
@@ -53,46 +59,52 @@ QUICK_CHARACTERS = 2000
 
 @dataclass(frozen=True)
 class Config(cli.Divided):
-    """One network at one rate; its seeds are trained in one program."""
+    """One network at one rate."""
 
     size: Literal["cpu", "gpu"] = "cpu"
     """nanoGPT's network for a CPU (4 layers of 128) or a GPU (6 of 384)"""
-    rate: cli.Rate = 0.0
+    rate: cli.Set[float] = 0.0
     """rate of dropping at the places"""
     places: tuple[Place, ...] = PLACES
     """where to drop"""
-    share: float = 1.0
+    schedule: cli.Set[Schedule] = "constant"
+    """how the rate goes over the run"""
+    share: cli.Set[float] = 1.0
     """which part of the training text to train on: the first so much"""
     updates: int | None = None
     """updates of the weights; not given: nanoGPT's"""
+    products: Literal["float32", "bfloat16"] = "float32"
+    """to what the factors of a layer's matrix products are rounded"""
+    in_turn: bool = False
+    """the seeds take turns, 250 updates each, in place of advancing together: faster on a CPU"""
     prompt: str = field(default="", metadata=record.NOT_RECORDED)
     """after training, continue this text with the first seed's network, and print it"""
 
 
 @dataclass(frozen=True)
-class Study(cli.Divided):
-    """Every rate on every share of the text."""
+class Study:
+    """Every rate and schedule on every share of the text."""
 
-    size: Literal["cpu", "gpu"] = "cpu"
-    """nanoGPT's network for a CPU (4 layers of 128) or a GPU (6 of 384)"""
+    runs: Annotated[Config, tyro.conf.OmitArgPrefixes] = Config()
     rates: tuple[float, ...] = (0.0,)
     """rates of dropping at the places"""
-    places: tuple[Place, ...] = PLACES
-    """where to drop"""
+    schedules: tuple[Schedule, ...] = ("constant",)
+    """how the rate goes: constant; early, to 0 in half of the run; late, from the half on; linear,
+    from 0 to the rate at the end"""
     shares: tuple[float, ...] = (1.0,)
     """which parts of the training text to train on: the first so much"""
-    updates: int | None = None
-    """updates of the weights; not given: nanoGPT's"""
-    prompt: str = field(default="", metadata=record.NOT_RECORDED)
-    """after training, continue this text with the first seed's network, and print it"""
+    apart: bool = False
+    """drop at each of the places alone, a run each, in place of at all of them"""
 
 
 def configs(study: Study) -> list[Config]:
-    same = {name: getattr(study, name) for name in ("size", "places", "updates", "prompt")}
+    places = [(place,) for place in study.runs.places] if study.apart else [study.runs.places]
     return [
-        Config(**cli.shared(study), **same, rate=check_rate(rate), share=share)
+        replace(study.runs, share=share, places=where, rate=check_rate(rate), schedule=schedule)
         for share in study.shares
+        for where in places
         for rate in study.rates
+        for schedule in study.schedules
     ]
 
 
@@ -107,9 +119,27 @@ def setting_of(config: Config) -> Setting:
     return setting._replace(updates=config.updates)
 
 
+def rate_of(config: Config, updates: int) -> gpt.Rate:
+    """The rate, or its schedule over so many updates."""
+    schedules = {
+        "constant": config.rate,
+        "early": dj.rates.early(config.rate, updates / 2),
+        "late": dj.rates.late(config.rate, updates / 2),
+        "linear": dj.rates.linear(0.0, config.rate, updates),
+    }
+    return schedules[config.schedule]
+
+
 def network(config: Config, setting: Setting, symbols: str) -> train.Build:
-    rates = dict.fromkeys(config.places, config.rate)
-    return lambda rngs, hyper: GPT(len(symbols), setting.size, rates, rngs=rngs)
+    rates = dict.fromkeys(config.places, rate_of(config, setting.updates))
+
+    def build(rngs, hyper):
+        model = GPT(len(symbols), setting.size, rates, rngs=rngs)
+        if config.products == "bfloat16":
+            model.set_attributes(nnx.Linear, dot_general=bfloat16.dot_general)
+        return model
+
+    return build
 
 
 def splits_of(config: Config, setting: Setting, words: text.Text) -> train.Data:
@@ -136,6 +166,7 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
         context=setting.size.context,
         updates=setting.evaluate_every,
     )
+    characters = setting.evaluate_every * setting.batch_size * setting.size.context
     keys, splits = divide_runs(config.devices, seed_keys(config.seeds), splits)
     init = jax.jit(jax.vmap(loop.init, (0, None, None)))
     state, history = train.run(
@@ -145,13 +176,15 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
         epochs=setting.updates // setting.evaluate_every,
         evaluate=("val",),
         checkpoint_dir=checkpoint_dir,
+        in_turn=config.in_turn,
+        measure=pace(config.seeds * characters),
         progress=sys.stderr.isatty(),
-        label=f"{config.size}, rate {config.rate:g}, {setting.evaluate_every} updates each",
+        label=f"{label(config)}, {setting.evaluate_every} updates each",
     )
     if config.prompt:
         print(sample(config, words, jax.tree.map(lambda leaf: leaf[0], state).model()))
     losses = np.asarray(history["val_loss"], np.float64).T
-    seen = setting.updates * setting.batch_size * setting.size.context
+    seen = characters * setting.updates // setting.evaluate_every
     return {
         "final": {
             "val_loss": losses[:, -1],
@@ -167,6 +200,18 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
             "seconds_per_update": float(np.median(history.seconds)) / setting.evaluate_every,
         },
     }
+
+
+def pace(characters: int) -> Callable[[train.State], dict[str, float]]:
+    """A metric for the bar: characters a second, of all seeds, since the last evaluation."""
+    last = time.perf_counter()
+
+    def measure(state):
+        nonlocal last
+        since, last = last, time.perf_counter()
+        return {"characters_a_second": characters / (last - since)}
+
+    return measure
 
 
 def sample(config: Config, words: text.Text, model: GPT, length: int = 400) -> str:
@@ -189,7 +234,12 @@ COLUMNS: Columns = {
 
 
 def label(config: Config) -> str:
-    return f"{config.size}, rate {config.rate:g}, share {config.share:g}"
+    parts = [config.size, f"share {config.share:g}", f"rate {config.rate:g}"]
+    if config.schedule != "constant":
+        parts.append(config.schedule)
+    if config.rate and config.places != PLACES:
+        parts.append(" ".join(config.places))
+    return ", ".join(parts)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

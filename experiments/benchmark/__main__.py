@@ -12,7 +12,7 @@ import jax
 from tqdm import tqdm
 
 from experiments import benchmark
-from experiments.benchmark import compiled, libraries, report, suites
+from experiments.benchmark import compiled, gpt, libraries, report, suites
 from experiments.benchmark.attention import attention
 from experiments.benchmark.family import family
 from experiments.benchmark.fit import fit
@@ -23,8 +23,9 @@ from experiments.harness.cli import cli, user_errors
 from experiments.records.provenance import command, provenance
 
 Suite = Literal[
-    "masks", "grad", "train_step", "thin", "family", "transformer", "fit", "attention", "compiled"
-]
+    "masks", "grad", "train_step", "thin", "family", "transformer", "fit", "gpt", "attention",
+    "compiled",
+]  # fmt: skip
 SUITES = {
     "masks": suites.masks,
     "grad": suites.grad,
@@ -33,12 +34,13 @@ SUITES = {
     "family": family,
     "transformer": transformer,
     "fit": fit,
+    "gpt": gpt.gpt_step,
     "attention": attention,
     "compiled": compiled.compiled,
 }
 
 
-TABLES = {"compiled": compiled.table, "fit": fit_table}
+TABLES = {"compiled": compiled.table, "fit": fit_table, "gpt": gpt.table}
 # A dispatch takes some 10 us, and has to take less than the device does.
 GPU_SIZES = ((8192, 8192),)
 GPU_BLOCK = (32, 512, 1024)  # of a transformer: what a CPU takes seconds for

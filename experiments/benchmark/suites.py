@@ -50,6 +50,7 @@ class Plan(NamedTuple):
     block: tuple[int, int, int] = (16, 128, 256)  # batch, sequence, width
     lengths: tuple[int, ...] = (512, 1024, 2048, 4096)  # of attention
     long_lengths: tuple[int, ...] = (8192, 16384)  # their memory alone
+    gpt: tuple[int, ...] = (4, 4, 128, 64, 12)  # layers, heads, width, context, batch
     mode: Literal["chained", "dispatched"] = "chained"
 
 
@@ -75,6 +76,7 @@ QUICK = Plan(
     block=(2, 8, 16),
     lengths=(160,),
     long_lengths=(320,),
+    gpt=(1, 2, 8, 8, 2),
 )
 
 

@@ -9,7 +9,7 @@ Learners", section 2.3.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import jax
@@ -19,11 +19,13 @@ from flax import nnx
 
 import dropout_jax as dj
 from dropout_jax import layers
-from dropout_jax.typing import Array, Key, Rate
+from dropout_jax.typing import Array, Key
 
 Place = Literal["embedding", "attention", "attention_out", "mlp_hidden", "mlp_out"]
 PLACES: tuple[Place, ...] = ("embedding", "attention", "attention_out", "mlp_out")
 """Where nanoGPT drops: not the hidden units of the MLPs."""
+Rate = float | Callable[[Array], Array]
+"""A rate of dropping, or a schedule: a function of the training calls before this one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +43,14 @@ class CausalAttention(layers.NoiseLayer):
 
     def __init__(self, size: Size, rate: Rate, *, rngs: nnx.Rngs):
         super().__init__(rngs=rngs)
-        self.heads, self.rate = size.heads, nnx.data(rate)
+        self.heads, self.rate = size.heads, rate
+        self.calls = nnx.Variable(jnp.zeros((), jnp.int32))
         self.qkv = linear(size.width, 3 * size.width, 0.02, rngs)
 
     def noise(self, key: Key, inputs: Array) -> Array:
-        return self.attend(key, inputs, self.rate)
+        rate = self.rate(self.calls[...]) if callable(self.rate) else self.rate
+        self.calls[...] += 1
+        return self.attend(key, inputs, rate)
 
     def mean(self, inputs: Array) -> Array:
         return self.attend(None, inputs, 0.0)
@@ -67,9 +72,9 @@ class Block(nnx.Module):
         self.attention_out = linear(width, width, last, rngs)
         self.mlp_in = linear(width, 4 * width, 0.02, rngs)
         self.mlp_out = linear(4 * width, width, last, rngs)
-        self.drop_attention_out = layers.Dropout(rates["attention_out"], rngs=rngs)
-        self.drop_hidden = layers.Dropout(rates["mlp_hidden"], rngs=rngs)
-        self.drop_mlp_out = layers.Dropout(rates["mlp_out"], rngs=rngs)
+        self.drop_attention_out = dropout(rates["attention_out"], rngs)
+        self.drop_hidden = dropout(rates["mlp_hidden"], rngs)
+        self.drop_mlp_out = dropout(rates["mlp_out"], rngs)
 
     def __call__(self, x: Array) -> Array:
         y = self.attention_out(self.attention(self.norms[0](x)))
@@ -84,7 +89,7 @@ class GPT(nnx.Module):
     Args:
       symbols: how many characters there are.
       size: how large the network is.
-      rates: place -> rate of dropping; 0 at the places that it does not name.
+      rates: place -> rate of dropping, or its schedule; 0 at the places that it does not name.
       rngs: the streams for weights and dropout.
     """
 
@@ -94,7 +99,7 @@ class GPT(nnx.Module):
         init = nnx.initializers.normal(0.02)
         self.characters = nnx.Embed(symbols, size.width, embedding_init=init, rngs=rngs)
         self.positions = nnx.Embed(size.context, size.width, embedding_init=init, rngs=rngs)
-        self.drop_embedding = layers.Dropout(rates["embedding"], rngs=rngs)
+        self.drop_embedding = dropout(rates["embedding"], rngs)
         self.blocks = nnx.List([Block(size, rates, rngs=rngs) for _ in range(size.layers)])
         self.norm = norm(size.width, rngs)
 
@@ -104,6 +109,14 @@ class GPT(nnx.Module):
         for block in self.blocks:
             h = block(h)
         return self.characters.attend(self.norm(h))
+
+
+def dropout(rate: Rate, rngs: nnx.Rngs) -> layers.Dropout:
+    return (
+        layers.ScheduledDropout(rate, rngs=rngs)
+        if callable(rate)
+        else layers.Dropout(rate, rngs=rngs)
+    )
 
 
 def linear(width_in: int, width_out: int, stddev: float, rngs: nnx.Rngs) -> nnx.Linear:

@@ -96,4 +96,16 @@ def text_loop(
 
         return jax.lax.scan(update, state, length=updates)
 
-    return loop._replace(epoch=epoch)
+    def evaluate(state: train.State, data: train.Data) -> dict[str, Array]:
+        def measure(name: str) -> dict[str, Array]:
+            """In batches as small as those of training, whose activities the caches hold."""
+
+            def of_window(window):
+                return loop.evaluate(state, {name: jax.tree.map(lambda a: a[None], window)})
+
+            found = jax.lax.map(of_window, data[name], batch_size=batch_size)
+            return jax.tree.map(jnp.mean, found)
+
+        return {key: value for name in data for key, value in measure(name).items()}
+
+    return loop._replace(epoch=epoch, evaluate=evaluate)

@@ -11,6 +11,7 @@ A page writes `<!-- value:mnist_table2/dropout_relu_3x1024@12000 --><!-- /value 
     HIGHER - LOWER sigmas    the difference in standard errors
     HIGHER / LOWER      ratio of the two means; also METRIC
     RUN METRIC / METRIC ratio of the means of two metrics of one run
+    crossing RATE       epochs at which that rate begins to pay in experiments.shakespeare
     published NAME      a number of `records/literature/`; or CURVE@X, a point of a curve there
     benchmark SUITE COLUMN LIBRARY NAME=VALUE ...   a measured time; or lowest, highest of several
 
@@ -26,6 +27,7 @@ from pathlib import Path
 
 from experiments.records import literature, record, stats, trials
 from experiments.records.record import Record
+from experiments.report import shakespeare
 from experiments.report.mlp_settings import DEFAULTS
 
 PICKED = {
@@ -33,6 +35,7 @@ PICKED = {
     "highest": max,
     "mean": lambda values: math.fsum(values) / len(values),
 }
+PAIRED = ("shakespeare",)
 AMOUNTS = ("minutes", "seconds", "updates")
 
 
@@ -57,6 +60,8 @@ def _value(words: list[str], results: Path, digits: int | None) -> str:
     match words:
         case ["published", name]:
             return published(name)
+        case ["crossing", rate]:
+            return crossing(results, float(rate), digits)
         case ["benchmark", suite, column, *asked]:
             return measured(results, suite, column, asked, digits)
         case [higher, "-" | "/" as sign, lower, *rest]:
@@ -118,6 +123,14 @@ def published(name: str) -> str:
     return f"{number.value:g}" if number.value >= 10 else f"{number.value:.2f}"
 
 
+def crossing(results: Path, rate: float, digits: int | None) -> str:
+    """At how many epochs dropout begins to pay, and its standard error."""
+    at = shakespeare.crossing(shakespeare.records(results), rate)
+    if at is None:
+        raise ValueError("dropout does not cross from harm to gain in every seed")
+    return shakespeare.crossing_text(at, _or(digits, 1))
+
+
 def amount(r: Record, what: str, digits: int | None) -> str:
     """How long a run took, or how many updates it made."""
     if what == "updates":
@@ -131,7 +144,8 @@ def compared(
 ) -> str:
     """Difference or ratio of the means of two runs.
 
-    Seeds that draw training cases of their own are compared one by one: both runs draw the same.
+    Seeds that draw training cases of their own are compared one by one: both runs draw the same. So
+    are those that share their first weights and batches.
     """
     ours, theirs = _metric(higher, metric), _metric(lower, metric)
     a, b = (stats.mean_and_stderr(values)[0] for values in (ours, theirs))
@@ -139,7 +153,8 @@ def compared(
         return f"{a / b:.{_or(digits, 1)}f}"
     if a < b:
         raise ValueError(f"a difference is negative, {a - b:.3f}: turn the sentence round")
-    paired = bool(higher.config.get("training_cases")) and len(ours) == len(theirs)
+    alike = higher.config.get("training_cases") or higher.experiment in PAIRED
+    paired = bool(alike) and len(ours) == len(theirs)
     stderr = stats.difference(ours, theirs, paired=paired).stderr
     if in_errors:
         return f"{(a - b) / stderr:.{_or(digits, 1)}f}"

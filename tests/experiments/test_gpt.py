@@ -1,8 +1,9 @@
 """The small GPT and its text.
 
 What would make this wrong: a position that sees later characters; dropout at another place than
-the one named, or left on in evaluation; a network of another size than nanoGPT's; targets that are
-not the next characters; training windows that reach into the validation text.
+the one named, at another update than its schedule says, or left on in evaluation; a network of
+another size than nanoGPT's, or another in PyTorch; targets that are not the next characters;
+training windows that reach into the validation text; arms with other first weights.
 """
 
 import jax
@@ -12,7 +13,11 @@ import optax
 import pytest
 from flax import nnx
 
+import dropout_jax as dj
+from dropout_jax import train
 from experiments import shakespeare
+from experiments.benchmark import gpt as benchmark
+from experiments.benchmark import suites
 from experiments.nets import gpt, text
 
 SMALL = gpt.Size(layers=2, heads=2, width=8, context=6)
@@ -49,13 +54,84 @@ def test_no_position_sees_a_later_character_with_dropout_either():
 
 
 @pytest.mark.parametrize("place", [*gpt.PLACES, "mlp_hidden"])
-def test_each_place_drops_in_training_alone(place):
-    plain, dropped = network(), network({place: 0.5})
-    for model in (plain, dropped):
+def test_each_place_drops_in_training_alone_and_when_its_schedule_says(place):
+    plain, late = network(), network({place: dj.rates.late(0.5, steps=1)})
+    for model in (plain, late):
         model.eval()
-    np.testing.assert_array_equal(plain(X), dropped(X))
-    plain.train(), dropped.train()
-    assert (plain(X) != dropped(X)).any()
+    np.testing.assert_array_equal(plain(X), late(X))  # a call in evaluation counts for nothing
+    plain.train(), late.train()
+    np.testing.assert_allclose(plain(X), late(X), atol=1e-6)  # of logits near 0.02; call 0
+    assert np.abs(plain(X) - late(X)).max() > 1e-4
+
+
+def test_a_schedule_is_over_the_updates_of_the_run():
+    rate = {
+        name: shakespeare.rate_of(shakespeare.Config(rate=0.4, schedule=name), 100)
+        for name in ("early", "late", "linear")
+    }
+    at = {name: [round(float(f(step)), 6) for step in (0, 25, 50, 100)] for name, f in rate.items()}
+    assert at == {"early": [0.4, 0.2, 0, 0], "late": [0, 0, 0.4, 0.4], "linear": [0, 0.1, 0.2, 0.4]}
+    assert shakespeare.rate_of(shakespeare.Config(rate=0.4), 100) == 0.4
+
+
+def test_arms_differ_in_nothing_but_dropout_and_rounding():
+    words = text.encoded("to be or not to be", "digest")
+    arms = ({}, {"rate": 0.2}, {"rate": 0.2, "schedule": "early"}, {"products": "bfloat16"})
+    configs = [shakespeare.Config(quick=True, **arm) for arm in arms]
+    models = [
+        shakespeare.network(c, shakespeare.QUICK, words.symbols)(nnx.Rngs(0), {}) for c in configs
+    ]
+    for model in models:
+        model.eval()
+    first, *others = (jax.tree.leaves(nnx.state(model, nnx.Param)) for model in models)
+    for other in others:
+        jax.tree.map(np.testing.assert_array_equal, first, other)
+    rounded = str(jax.make_jaxpr(lambda x: models[-1](x))(X[:, :4]))
+    assert "bf16" in rounded and "bf16" not in str(jax.make_jaxpr(lambda x: models[0](x))(X))
+
+
+def test_the_grid_has_each_place_apart():
+    runs = shakespeare.Config(places=("embedding", "mlp_hidden"))
+    study = shakespeare.Study(runs=runs, rates=(0.1, 0.2), apart=True)
+    found = [(c.places, c.rate) for c in shakespeare.configs(study)]
+    assert found == [((place,), rate) for place in runs.places for rate in (0.1, 0.2)]
+    assert len(shakespeare.configs(shakespeare.Study(shares=(0.5, 1), rates=(0, 0.1)))) == 4
+
+
+@pytest.mark.compare
+def test_the_network_in_pytorch_is_the_same():
+    torch = pytest.importorskip("torch", reason="PyTorch is absent: pip install -e '.[torch]'")
+    from experiments.benchmark import gpt_torch
+
+    ours, theirs = network(), gpt_torch.GPT(3, SMALL, 0.0)
+    named = {
+        "characters.weight": ours.characters.embedding,
+        "positions.weight": ours.positions.embedding,
+        "norm.weight": ours.norm.scale,
+    }
+    for i, block in enumerate(ours.blocks):
+        linears = {"attention.qkv": block.attention.qkv, "attention.out": block.attention_out,
+                   "mlp_in": block.mlp_in, "mlp_out": block.mlp_out}  # fmt: skip
+        named |= {f"blocks.{i}.{n}.weight": layer.kernel[...].T for n, layer in linears.items()}
+        named |= {f"blocks.{i}.norms.{j}.weight": block.norms[j].scale for j in range(2)}
+    weights = {name: torch.tensor(np.asarray(value[...])) for name, value in named.items()}
+    theirs.load_state_dict(weights)  # strict: no name is missing, none is left
+    with torch.no_grad():
+        found = theirs(torch.tensor(np.asarray(X))).numpy()
+    np.testing.assert_allclose(found, ours(X), rtol=0, atol=1e-6)  # logits near 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.compare
+def test_the_benchmark_has_a_row_for_every_way(monkeypatch):
+    pytest.importorskip("torch", reason="PyTorch is absent: pip install -e '.[torch]'")
+    monkeypatch.setattr(benchmark, "RATES", (0.2,))
+    monkeypatch.setattr(benchmark, "CASES", benchmark.CASES[:4])
+    found = list(benchmark.gpt_step({}, suites.QUICK))
+    assert [row["how"] for row in found] == ["alone", "alone", "side by side", "in turn"]
+    assert found[0]["ratio_to_torch"] == 1 and found[0]["library"] == "torch"
+    assert all(row["median_ms"] > 0 and row["repeats"] for row in found)
+    assert benchmark.table(found).count("side by side") == 1
 
 
 def test_a_text_becomes_numbers_and_windows():
@@ -78,6 +154,9 @@ def test_the_loop_trains_on_windows_of_the_training_text():
     state, losses = jax.jit(loop.epoch)(loop.init(jax.random.key(0), {}, data), data)
     assert losses.shape == (60,) and int(state.step) == 60
     assert loop.evaluate(state, {"val": data["val"]})["val_loss"] < 0.2 < np.log(3)
+    x, y = data["val"]  # 14 windows: three batches of 4, and 2
+    whole = train.cross_entropy(state.model(), x, y)  # in training mode, without dropout
+    np.testing.assert_allclose(loop.evaluate(state, {"val": (x, y)})["val_loss"], whole, rtol=1e-5)
 
 
 def test_a_prompt_is_continued_the_same_way_for_the_same_key():
@@ -111,3 +190,12 @@ def test_bad_settings_cost_one_line(arguments, words, tmp_path, capsys, monkeypa
     with pytest.raises(SystemExit):
         shakespeare.main([*arguments, "--out", str(tmp_path)])
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_quick_run_for_a_gpu(tmp_path, monkeypatch, capsys):
+    words = text.encoded("to be or not to be, that is the question. " * 100, "ab" * 32)
+    monkeypatch.setattr(text, "load_shakespeare", lambda data_dir: words)
+    flags = ["--size", "gpu", "--seeds", "1", "--rates", "0.2", "--prompt", "to be"]
+    shakespeare.main([*flags, "--quick", "--out", str(tmp_path)])
+    assert "to be" in capsys.readouterr().out

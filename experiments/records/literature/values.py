@@ -281,6 +281,16 @@ _THINNED = (
     )
 )
 
+_NANOGPT = rows(
+    "nanogpt",
+    "Karpathy, nanoGPT",
+    "README",
+    "C",
+    {"cpu": 1.88, "gpu": 1.4697},
+    unit="validation loss, nats a character",
+    note="cpu of 20 batches, 2000 updates; gpu the best of 5000 updates",
+)
+
 PUBLISHED: dict[str, Published] = (
     _TABLE_2
     | _TABLE_9
@@ -295,4 +305,5 @@ PUBLISHED: dict[str, Published] = (
     | _CONCRETE
     | _MOLCHANOV
     | _THINNED
+    | _NANOGPT
 )
