@@ -27,7 +27,9 @@ from flax import nnx
 
 import dropout_jax as dj
 from dropout_jax import _nnx, train
-from dropout_jax.train import gather, thin
+from dropout_jax.train.gather import put, take
+from dropout_jax.train.lives import as_subnetwork
+from dropout_jax.train.units import draw, plan_of
 from dropout_jax.typing import Array, Key
 from experiments.harness import cli
 from experiments.harness.once import run_once
@@ -131,10 +133,10 @@ def element_wise(model: nnx.Module) -> Gradient:
 
 def thinned(model: nnx.Module, life: dj.Thin) -> Gradient:
     """A sub-network for all examples of `life.steps` updates; input masks as element-wise."""
-    chain = thin.chain_of(model, life)
+    plan = plan_of(model, life)
     _, params, _ = nnx.split(model, nnx.Param, ...)
     small = nnx.clone(model)
-    thin.scale_instead(small, chain)
+    as_subnetwork(small, plan)
     graph, _, rest = nnx.split(small, nnx.Param, ...)
 
     def gradient(key, batches):
@@ -144,16 +146,16 @@ def thinned(model: nnx.Module, life: dj.Thin) -> Gradient:
 
         def one_life(total, now):
             steps, batches = now
-            units = thin.draw(jax.random.fold_in(dj.site_key(key, "units"), steps[0]), chain)
-            taken = gather.take(params, chain, units)
+            units = draw(jax.random.fold_in(dj.site_key(key, "units"), steps[0]), plan)
+            taken = take(params, plan, units)
 
             def update(part, step):
                 i, batch = step
                 new = _nnx.rekey(rest, jax.random.fold_in(key, i))
                 return jax.tree.map(jnp.add, part, _gradient(graph, taken, new, batch)), None
 
-            part, _ = jax.lax.scan(update, gather.take(total, chain, units), (steps, batches))
-            return gather.put(total, part, chain, units), None
+            part, _ = jax.lax.scan(update, take(total, plan, units), (steps, batches))
+            return put(total, part, plan, units), None
 
         zeros = jax.tree.map(jnp.zeros_like, params)
         total, _ = jax.lax.scan(one_life, zeros, (steps, lives))

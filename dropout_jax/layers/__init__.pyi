@@ -11,6 +11,7 @@ from .gaussian import GaussianNoise as GaussianNoise
 from .kl import total_kl as total_kl
 from .mlp import MLP as MLP
 from .path import DropPath as DropPath
+from .path import DropPathSubset as DropPathSubset
 from .replace import replace_dropout as replace_dropout
 from .scheduled import ScheduledDropout as ScheduledDropout
 from .sparse import SparseLinear as SparseLinear

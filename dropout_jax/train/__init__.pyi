@@ -11,12 +11,14 @@ from . import fit as fit
 from . import folder as folder
 from . import gather as gather
 from . import history as history
+from . import lives as lives
 from . import lock as lock
 from . import loop as loop
 from . import metrics as metrics
 from . import named as named
 from . import optimizers as optimizers
 from . import pieces as pieces
+from . import ports as ports
 from . import processes as processes
 from . import runner as runner
 from . import same as same
@@ -27,12 +29,15 @@ from . import state as state
 from . import step as step
 from . import stopping as stopping
 from . import thin as thin
+from . import units as units
 from . import whole as whole
 from .batch_norm import recalibrate as recalibrate
 from .batch_norm import recalibrate_batch_stats as recalibrate_batch_stats
 from .batches import Batches as Batches
 from .calls import SilentNoiseWarning as SilentNoiseWarning
 from .history import History as History
+from .lives import in_lives as in_lives
+from .lives import thinned as thinned
 from .loop import Build as Build
 from .loop import Data as Data
 from .loop import Loop as Loop
@@ -42,7 +47,6 @@ from .loop import Split as Split
 from .loop import check_data as check_data
 from .loop import make_loop as make_loop
 from .loop import make_train as make_train
-from .loop import thinned as thinned
 from .metrics import CLASSIFICATION as CLASSIFICATION
 from .metrics import Metrics as Metrics
 from .metrics import cross_entropy as cross_entropy
@@ -52,5 +56,6 @@ from .runner import NonFiniteLossError as NonFiniteLossError
 from .runner import run as run
 from .state import State as State
 from .step import make_step as make_step
+from .thin import Pair as Pair
 from .thin import Thin as Thin
 from .whole import Whole as Whole

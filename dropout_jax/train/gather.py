@@ -5,28 +5,30 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dropout_jax.train.thin import Chain, Units
+from dropout_jax._arrays import aligned
+from dropout_jax.train.ports import Place
+from dropout_jax.train.units import Axis, Plan, Units
 from dropout_jax.typing import Array
 
 
-def take(tree: Any, chain: Chain, units: Units) -> Any:
+def take(tree: Any, plan: Plan, units: Units) -> Any:
     """The part of `tree` that belongs to the sub-network.
 
     Args:
       tree: parameters, or any pytree that repeats their structure: momenta, Adam's moments, a whole
-        optimizer state. Leaves that are not kernels or biases of the chain stay as they are.
-      chain: from `chain_of`.
+        optimizer state. Leaves that the plan does not thin stay as they are.
+      plan: from `plan_of`.
       units: from `draw`.
 
     Returns:
       A pytree like `tree` with smaller arrays.
 
     Raises:
-      ValueError: a leaf at a kernel's or bias's place that has another shape (Adafactor, L-BFGS).
+      ValueError: a leaf at a parameter's place that has another shape (Adafactor, L-BFGS).
     """
 
     def small(path, leaf):
-        if not (part := _part_of(path, leaf, chain, units)):
+        if not (part := _part_of(path, leaf, plan, units)):
             return leaf
         taken = leaf.reshape(part.split).at[part.grid].get(mode="promise_in_bounds")
         return taken.reshape(*taken.shape[:-2], -1)
@@ -34,21 +36,21 @@ def take(tree: Any, chain: Chain, units: Units) -> Any:
     return jax.tree_util.tree_map_with_path(small, tree)
 
 
-def put(tree: Any, small: Any, chain: Chain, units: Units) -> Any:
+def put(tree: Any, small: Any, plan: Plan, units: Units) -> Any:
     """`tree` with the sub-network's part replaced by `small`: the inverse of `take`.
 
     Args:
       tree: as for `take`; what the sub-network does not hold stays, bit for bit.
       small: from `take`, changed.
-      chain: from `chain_of`.
+      plan: from `plan_of`.
       units: the same as for `take`.
 
     Returns:
-      A pytree like `tree`; leaves outside the chain are those of `small`.
+      A pytree like `tree`; leaves that the plan does not thin are those of `small`.
     """
 
     def whole(path, leaf, new):
-        if not (part := _part_of(path, leaf, chain, units)):
+        if not (part := _part_of(path, leaf, plan, units)):
             return new
         new = new.reshape(*new.shape[:-1], -1, part.split[-1])
         split = leaf.reshape(part.split).at[part.grid].set(new, unique_indices=True)
@@ -66,42 +68,59 @@ class _Part(NamedTuple):
     grid: tuple[Array, ...]
 
 
-def _part_of(path, leaf: Array, chain: Chain, units: Units) -> _Part | None:
-    axes = _thinned_axes(path, leaf, chain)
+def _part_of(path, leaf: Array, plan: Plan, units: Units) -> _Part | None:
+    axes = _thinned_axes(path, leaf, plan)
     if not axes:
         return None
+    stack = plan.hidden[axes[0].hidden].stack
+    thinned = {axis.axis % leaf.ndim: axis for axis in axes}
     last = leaf.ndim - 1
-    block = chain.hidden[axes[last]].block if last in axes else leaf.shape[last]
-    indices = [units[axes[i]] if i in axes else jnp.arange(n) for i, n in enumerate(leaf.shape)]
-    indices[last] = indices[last][::block] // block
-    return _Part((*leaf.shape[:last], leaf.shape[last] // block, block), jnp.ix_(*indices))
+    chunk = leaf.shape[last]
+    if last in thinned:
+        chunk = plan.hidden[thinned[last].hidden].block * thinned[last].numbers
+    split = (*leaf.shape[:last], leaf.shape[last] // chunk, chunk)
+    grid = []
+    for i, n in enumerate(split[:-1]):
+        index, lead = jnp.arange(n), (1,) * i
+        if i in thinned:
+            index = _positions(thinned[i], plan, units, in_blocks=i == last)
+            lead = (*stack, *(1,) * (i - len(stack)))
+        grid.append(index.reshape(*lead, -1, *(1,) * (last - i)))
+    return _Part(split, tuple(grid))
 
 
-def _thinned_axes(path, leaf: Array, chain: Chain) -> dict[int, int]:
-    """Which axes of a leaf run over the units of which hidden layer, by its place in the tree."""
+def _positions(axis: Axis, plan: Plan, units: Units, *, in_blocks: bool) -> Array:
+    """Where the units' numbers, or blocks of them, lie in an axis: (*stack, many)."""
+    (width, _, block, stack, *_), kept = plan.hidden[axis.hidden], units[axis.hidden]
+    numbers = axis.numbers
+    if in_blocks:
+        kept, width, numbers = kept[..., ::block] // block, width // block, 1
+    # The number i of unit u in part p lies at (p width + u) numbers + i.
+    first = jnp.arange(axis.parts)[:, None] * width
+    index = kept[..., None, :] + aligned(first, kept.ndim + 1)
+    index = index[..., None] * numbers + aligned(jnp.arange(numbers), index.ndim + 1)
+    return index.reshape(*stack, -1)
+
+
+def _thinned_axes(path, leaf: Array, plan: Plan) -> tuple[Axis, ...]:
+    """Which axes of a leaf run over units, by its place in the tree."""
     names = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", "")))) for k in path]
-    if any(_contains(names, place) for place in chain.others):
-        return {}
-    for i, layer in enumerate(chain.layers):
-        axes = {}
-        if _contains(names, (*layer, "kernel")):
-            axes = {0: i - 1, 1: i}
-        elif _contains(names, (*layer, "bias")):
-            axes = {0: i}
-        if axes:
-            hidden = {j: h for j, h in enumerate(chain.hidden) if h.kept < h.width}
-            axes = {axis: j for axis, j in axes.items() if j in hidden}
-            widths = {axis: hidden[j].width for axis, j in axes.items()}
-            # A number for a whole parameter stays.
-            if leaf.ndim and widths != {a: n for a, n in enumerate(leaf.shape) if a in widths}:
-                raise ValueError(
-                    "thinning moves states that have their parameter's shape, and "
-                    f"{'/'.join(names)} has {leaf.shape}; train with an optimizer such as "
-                    "optax.sgd or optax.adam."
-                )
-            return axes if leaf.ndim else {}
-    return {}
+    place = _parameter(names, plan)
+    if place is None or not leaf.ndim:  # a number for a whole parameter stays
+        return ()
+    axes = [a for a in plan.axes[place] if plan.hidden[a.hidden].kept < plan.hidden[a.hidden].width]
+    if axes and leaf.shape != plan.shapes[place]:
+        raise ValueError(
+            f"thinning moves states that have their parameter's shape, and {'/'.join(names)} has "
+            f"{leaf.shape}; train with an optimizer such as optax.sgd or optax.adam."
+        )
+    return tuple(axes)
 
 
-def _contains(names: list[str], part: tuple[str, ...]) -> bool:
-    return any(tuple(names[i : i + len(part)]) == part for i in range(len(names)))
+def _parameter(names: list[str], plan: Plan) -> Place | None:
+    """The variable whose place is in the names; the deepest, where the ends of places repeat."""
+    for length in range(len(names), 0, -1):
+        for start in range(len(names) - length + 1):
+            if (place := tuple(names[start : start + length])) in plan.axes:
+                return place
+    return None

@@ -1,6 +1,5 @@
 """The optax loop. A run is a function: scan inside, vmap outside."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from dropout_jax.keys import site_key
 from dropout_jax.losses.ready import loss_of
 from dropout_jax.train.calls import in_evaluation
 from dropout_jax.train.examples import Examples, count
-from dropout_jax.train.gather import put, take
+from dropout_jax.train.lives import as_subnetwork, in_lives
 from dropout_jax.train.metrics import (
     CLASSIFICATION,
     Metrics,
@@ -26,7 +25,8 @@ from dropout_jax.train.metrics import (
 from dropout_jax.train.named import metrics_of
 from dropout_jax.train.state import State, start
 from dropout_jax.train.step import make_step
-from dropout_jax.train.thin import Chain, Thin, chain_of, draw, scale_instead
+from dropout_jax.train.thin import Thin
+from dropout_jax.train.units import plan_of
 from dropout_jax.typing import Array, Key
 
 Split = tuple[Examples, Examples]
@@ -113,8 +113,8 @@ def make_loop(
         steps = examples // batch_size
         order_key = jax.random.fold_in(site_key(state.key, "order"), state.step // steps)
         order = jax.random.permutation(order_key, examples)[: steps * batch_size]
-        chain = chain_of(state.model(), thin) if thin else None
-        edit = (lambda model: scale_instead(model, chain)) if chain else None
+        plan = plan_of(state.model(), thin) if thin else None
+        edit = (lambda model: as_subnetwork(model, plan)) if plan else None
         update = make_step(optimizer(state.hyper), loss, edit)
 
         def stretch(state, rows):
@@ -124,15 +124,9 @@ def make_loop(
             return jax.lax.scan(one, state, rows)
 
         batches = order.reshape(steps, batch_size)
-        if thin is None or chain is None:
+        if thin is None or plan is None:
             return stretch(state, batches)
-        whole = steps // thin.steps * thin.steps
-        lives = batches[:whole].reshape(-1, thin.steps, batch_size)
-        state, losses = jax.lax.scan(lambda s, rows: thinned(stretch, chain, s, rows), state, lives)
-        if whole == steps:
-            return state, losses.reshape(steps)
-        state, last = thinned(stretch, chain, state, batches[whole:])
-        return state, jnp.concatenate([losses.reshape(whole), last])
+        return in_lives(stretch, plan, thin.steps, state, batches)
 
     def evaluate(state, data):
         def measure(x, y):  # of a model for each chunk: it may write variables as it evaluates
@@ -146,23 +140,6 @@ def make_loop(
         }
 
     return Loop(batch_size, init, epoch, evaluate, step)
-
-
-def thinned(stretch: Callable, chain: Chain, state: State, rows: Array) -> tuple[State, Array]:
-    """The life of one sub-network: take it out, train it on the batches `rows`, put it back."""
-    units = draw(jax.random.fold_in(site_key(state.key, "thin"), state.step), chain)
-    whole = {"params": state.params, "opt_state": state.opt_state}
-    try:
-        small, losses = stretch(dataclasses.replace(state, **take(whole, chain, units)), rows)
-    except (TypeError, ValueError) as error:
-        error.add_note(
-            "This was a sub-network, where the nnx.Linear layers of Thin have fewer units. A layer "
-            "between them with weights for each unit, such as BatchNorm, does not fit; train such "
-            "a model without thin."
-        )
-        raise
-    part = {name: getattr(small, name) for name in whole}
-    return dataclasses.replace(small, **put(whole, part, chain, units)), losses
 
 
 def make_train(

@@ -18,19 +18,21 @@ from experiments.benchmark.family import family
 from experiments.benchmark.fit import fit
 from experiments.benchmark.fit import table as fit_table
 from experiments.benchmark.thin import thin
+from experiments.benchmark.thin_transformer import thin_transformer
 from experiments.benchmark.transformer import transformer
 from experiments.harness.cli import cli, user_errors
 from experiments.records.provenance import command, provenance
 
 Suite = Literal[
-    "masks", "grad", "train_step", "thin", "family", "transformer", "fit", "gpt", "attention",
-    "compiled",
+    "masks", "grad", "train_step", "thin", "thin_transformer", "family", "transformer", "fit",
+    "gpt", "attention", "compiled",
 ]  # fmt: skip
 SUITES = {
     "masks": suites.masks,
     "grad": suites.grad,
     "train_step": suites.train_step,
     "thin": thin,
+    "thin_transformer": thin_transformer,
     "family": family,
     "transformer": transformer,
     "fit": fit,
@@ -49,7 +51,8 @@ GPU_BLOCK = (32, 512, 1024)  # of a transformer: what a CPU takes seconds for
 @dataclass(frozen=True)
 class Config:
     suites: tuple[Suite, ...] = (
-        "masks", "grad", "train_step", "thin", "family", "transformer", "attention",
+        "masks", "grad", "train_step", "thin", "thin_transformer", "family", "transformer",
+        "attention",
     )  # fmt: skip
     """what to measure; `compiled` measures nothing, and tells what XLA would give to a GPU"""
     sizes: tuple[str, ...] = ()

@@ -43,6 +43,9 @@ class Plan(NamedTuple):
     lives: tuple[int, ...] = (1, 3, 10, 30, 100)
     blocks: tuple[int, ...] = (1, 64)
     epoch_rounds: int = 5
+    gpts: tuple[tuple[tuple[int, int, int, int], int], ...] = (  # layers, heads, width, context
+        ((2, 10, 320, 128), 8), ((4, 4, 128, 64), 12),
+    )  # fmt: skip
     examples: int = 1024
     matrix: tuple[int, ...] = (1024, 1024)
     image: tuple[int, ...] = (16, 32, 32, 64)
@@ -69,6 +72,7 @@ QUICK = Plan(
     lives=(1, 20),
     blocks=(1,),
     epoch_rounds=2,
+    gpts=(((1, 2, 32, 16), 2),),
     examples=64,
     matrix=(16, 64),
     image=(2, 8, 8, 4),

@@ -36,6 +36,14 @@ def _rows(libraries, plan: Plan, hidden, batch: int, updates: int, thins) -> Ite
         thinned(steps, block): _epoch("thin", sizes, batch, updates, dj.Thin(steps, block))
         for steps, block in thins
     }
+    case = {"suite": "thin", "shape": [batch, *sizes], "rate": [INPUT_RATE, HIDDEN_RATE]}
+    yield from epoch_rows(case, epochs, arithmetic(sizes), updates, libraries, plan)
+
+
+def epoch_rows(
+    case: Row, epochs, share: float, updates: int, libraries, plan: Plan
+) -> Iterator[Row]:
+    """Time epochs of so many updates, of which one is without dropout, and describe each."""
     samples = timing.measure(
         {name: program for name, (program, _) in epochs.items()},
         rounds=plan.epoch_rounds,
@@ -46,11 +54,8 @@ def _rows(libraries, plan: Plan, hidden, batch: int, updates: int, thins) -> Ite
     for name, taken in samples.items():
         median, iqr = timing.median_and_iqr(taken / updates * 1e6)
         ratio, ratio_iqr = timing.median_and_iqr(taken / floor)
-        yield {
-            "suite": "thin",
-            "shape": [batch, *sizes],
+        yield case | {
             "dtype": "float32",
-            "rate": [INPUT_RATE, HIDDEN_RATE],
             "mode": "chained",
             "updates": updates,
             "library": name,
@@ -59,11 +64,11 @@ def _rows(libraries, plan: Plan, hidden, batch: int, updates: int, thins) -> Ite
             "iqr_us": iqr,
             "ratio_to_floor": ratio,
             "ratio_to_floor_iqr": ratio_iqr,
-            "speedup_over_flax_nnx": timing.median_and_iqr(
-                samples.get(FLAX_NNX, np.full_like(taken, np.nan)) / taken
-            )[0],
+            "speedup_over_flax_nnx": timing.median_and_iqr(samples[FLAX_NNX] / taken)[0]
+            if FLAX_NNX in samples
+            else None,
             "residual_bits": None,
-            "arithmetic": arithmetic(sizes) if name.startswith("thin") else 1.0,
+            "arithmetic": share if name.startswith("thin") else 1.0,
             "peak_mib": epochs[name][1] / 2**20,
             "repeats": int(np.isfinite(taken).sum()),
         }
@@ -88,6 +93,11 @@ def _epoch(method, sizes, batch, updates, thin=None) -> tuple[timing.Program, in
     keys = jax.random.split(jax.random.key(0), 2)
     x = jax.random.uniform(keys[0], (batch * updates, sizes[0]))
     data = {"train": (x, jax.random.randint(keys[1], (len(x),), 0, sizes[-1]))}
+    return epoch_program(loop, data)
+
+
+def epoch_program(loop: train.Loop, data: train.Data) -> tuple[timing.Program, int]:
+    """Epochs of a loop in place, and their peak memory in bytes as XLA compiled them."""
     state = jax.jit(loop.init)(jax.random.key(1), {}, data)
     epoch = jax.jit(loop.epoch, donate_argnums=0).lower(state, data).compile()
     memory = epoch.memory_analysis()

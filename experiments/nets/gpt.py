@@ -59,7 +59,7 @@ class CausalAttention(layers.NoiseLayer):
         qkv = self.qkv(x).reshape(*x.shape[:-1], 3, self.heads, -1)
         query, keys, values = (qkv[..., i, :, :] for i in range(3))
         y = dj.dot_product_attention(key, query, keys, values, rate, is_causal=True)
-        return y.reshape(x.shape)
+        return y.reshape(*x.shape[:-1], -1)
 
 
 class Block(nnx.Module):

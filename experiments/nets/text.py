@@ -13,6 +13,8 @@ import numpy as np
 import dropout_jax as dj
 from dropout_jax import train
 from dropout_jax.data import DataError
+from dropout_jax.train.lives import as_subnetwork
+from dropout_jax.train.units import plan_of
 from dropout_jax.typing import Array
 
 SHAKESPEARE = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
@@ -75,18 +77,21 @@ def text_loop(
     context: int,
     updates: int,
     metrics: dict[str, Callable] | None = None,
+    thin: train.Thin | None = None,
 ) -> train.Loop:
     """A loop over windows of one long text at random places; an epoch is `updates` batches of them.
 
     The split "train" is two long arrays, the characters and those that follow them; the other
-    splits are `windows`.
+    splits are `windows`. With `thin` the updates train sub-networks.
     """
     metrics = metrics or {"loss": train.cross_entropy}
     loop = train.make_loop(build, optimizer, batch_size=batch_size, metrics=metrics)
 
     def epoch(state: train.State, data: train.Data) -> tuple[train.State, Array]:
         text, following = map(jnp.asarray, data["train"])
-        step = train.make_step(optimizer(state.hyper), train.cross_entropy, lambda model: None)
+        plan = plan_of(state.model(), thin) if thin else None
+        edit = (lambda model: as_subnetwork(model, plan)) if plan else lambda model: None
+        step = train.make_step(optimizer(state.hyper), train.cross_entropy, edit)
 
         def update(state, _):
             key = jax.random.fold_in(dj.site_key(state.key, "order"), state.step)
@@ -94,7 +99,12 @@ def text_loop(
             rows = starts + jnp.arange(context)[None]
             return step(state, text[rows], following[rows])
 
-        return jax.lax.scan(update, state, length=updates)
+        def stretch(state, numbers):
+            return jax.lax.scan(update, state, numbers)
+
+        if thin is None or plan is None:
+            return stretch(state, jnp.arange(updates))
+        return train.in_lives(stretch, plan, thin.steps, state, jnp.arange(updates))
 
     def evaluate(state: train.State, data: train.Data) -> dict[str, Array]:
         def measure(name: str) -> dict[str, Array]:

@@ -36,9 +36,9 @@ class Difference(NamedTuple):
     mean: float
     stderr: float | None
 
-    def signed(self) -> str:
+    def signed(self, digits: int = 2) -> str:
         """The difference with its sign: "-0.14 ± 0.02"."""
-        return f"{self.mean:+.2f}" + _spread(self.stderr)
+        return f"{self.mean:+.{digits}f}" + _spread(self.stderr, digits)
 
     def points(self, lower: str = "lower", higher: str = "higher") -> str:
         """The difference in words: "0.14 ± 0.02 points lower"."""

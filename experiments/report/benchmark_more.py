@@ -14,7 +14,7 @@ from experiments.records.libraries import (
 from experiments.report.benchmark_rows import Row, joined, suites_tables, unique
 from experiments.report.markdown import markdown
 
-AIM_FAMILY = 1.2
+AIM_FAMILY, AIM_GPT = 1.2, 0.65
 THINNED = thinned(10, 16)
 TRANSFORMER = {
     NO_DROPOUT: "none",
@@ -65,6 +65,28 @@ def lives(rows: list[Row]) -> str:
     ]  # fmt: skip
     title = f"updates in a life ({len(shape) - 3}x{shape[2]}, batch {shape[0]})"
     return markdown([title, "block", "× time without dropout", "IQR", "median ms"], body)
+
+
+def thin_transformer(rows: list[Row]) -> str:
+    """Every network and rate: element-wise and thinned, beside the arithmetic that is left."""
+    header = ["layers x width, heads, context", "batch", "rate",
+              "× time without dropout: element-wise", "thinned", "IQR", "aim", "× arithmetic",
+              "ms without dropout", "ms thinned"]  # fmt: skip
+    body = []
+    for shape, rate in unique((r["shape"], r["rate"]) for r in rows):
+        case = [r for r in rows if (r["shape"], r["rate"]) == (shape, rate)]
+        found = {r["library"]: r for r in case}
+        batch, layers, heads, width, context = shape
+        ours, plain = found[THINNED], found[NO_DROPOUT]
+        body.append([
+            f"{layers}x{width}, {heads}, {context}", batch, f"{rate:g}",
+            f"{found[OURS]['ratio_to_floor']:.2f}", f"{ours['ratio_to_floor']:.2f}",
+            f"{ours['ratio_to_floor_iqr']:.2f}",
+            f"≤ {AIM_GPT}" if rate == 0.5 and width >= 256 else "–",
+            f"{ours['arithmetic']:.2f}",
+            *(f"{r['median_us'] / 1000:.1f}" for r in (plain, ours)),
+        ])  # fmt: skip
+    return markdown(header, body)
 
 
 def family(rows: list[Row]) -> str:
@@ -126,4 +148,9 @@ def _thin_aim(hidden: str, batch: int, arithmetic: float) -> str:
     return f"≤ {1.1 * arithmetic:.2f}" if hidden in {"3x2048", "2x4096"} else "–"
 
 
-SUITES = {"thin": thin, "family": family, "transformer": transformer}
+SUITES = {
+    "thin": thin,
+    "thin_transformer": thin_transformer,
+    "family": family,
+    "transformer": transformer,
+}

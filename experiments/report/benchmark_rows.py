@@ -20,6 +20,9 @@ TITLES = {
     "float32",
     "thin": "An update inside a training epoch, thinned: 10 updates a life, blocks of 16, rates "
     "0.2 and 0.5, max-norm, float32; medians, beside the same net without dropout",
+    "thin_transformer": "An update of a GPT inside a training epoch, the hidden units of the MLPs "
+    "and the heads thinned: 10 updates a life, AdamW, float32; medians, beside the same net "
+    "without dropout",
     "family": "The family's forward pass, {how}, medians, beside dropout with as many decisions",
     "fit": "Training small models with dropout and Adam on random data, in turn, medians; the "
     "second call is of a new model in `dj.fit`, and of the same model in Keras",

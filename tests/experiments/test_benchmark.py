@@ -13,6 +13,7 @@ from contract import entries
 from experiments.benchmark import attention, backward, family, libraries, suites, thin, transformer
 from experiments.benchmark.__main__ import SUITES, Config, main, make_plan
 from experiments.harness import timing
+from experiments.nets import gpt, thinning
 from experiments.report import benchmark, benchmark_attention, benchmark_more
 
 PEERS = ("flax.nnx", "flax.linen", "haiku", "equinox", "keras")
@@ -209,6 +210,25 @@ def test_the_arithmetic_of_a_sub_network_is_counted_by_hand():
     assert thin.arithmetic((784, 1024, 1024, 10)) == half / (784 * 1024 + 1024 * 1024 + 1024 * 10)
 
 
+def test_the_arithmetic_of_a_thinned_gpt_is_counted_by_hand():
+    size, symbols = gpt.Size(layers=2, heads=4, width=64, context=16), 10
+    whole = 2 * (4 * 64 * 64 + 2 * 16 * 64 + 2 * 64 * 256) + 64 * 10
+    half = 2 * (4 * 64 * 32 + 2 * 16 * 32 + 2 * 64 * 128) + 64 * 10
+    assert thinning.gpt_arithmetic(symbols, size, 0.5) == half / whole
+
+
+def test_the_table_of_the_thinned_gpt_has_a_line_a_net_and_rate():
+    def row(library, ratio, arithmetic):
+        case = {"library": library, "shape": [8, 2, 10, 320, 128], "rate": 0.5}
+        ratios = {"ratio_to_floor": ratio, "ratio_to_floor_iqr": 0.5, "median_us": 2000 * ratio}
+        return case | ratios | {"arithmetic": arithmetic}
+
+    rows = [row("no dropout", 1, 1), row("dropout_jax", 1.25, 1), row("thin 10/16", 0.75, 0.5)]
+    assert benchmark_more.thin_transformer(rows).splitlines()[2:] == [
+        "| 2x320, 10, 128 | 8 | 0.5 | 1.25 | 0.75 | 0.50 | ≤ 0.65 | 0.50 | 2.0 | 1.5 |"
+    ]
+
+
 def in_group(group):
     return [family.DROPOUT, *[family.NORMAL] * group.gaussian, *group.members]
 
@@ -348,6 +368,7 @@ def test_a_suite_has_a_row_for_every_library_and_case(suite):
         "grad": [(n, "chained") for n in names],
         "train_step": [(n, "chained") for n in names],
         "thin": [(n, "chained") for more in THINNED for n in (*ARMS, *more)],
+        "thin_transformer": [(n, "chained") for n in ("no dropout", "dropout_jax", "thin 10/16")],
         "family": [(n, "chained") for group in family.GROUPS for n in in_group(group)],
         "transformer": [(n, "chained") for n in get_args(transformer.Variant)],
         "attention": [(n, "in_turn") for n in (*attention.VARIANTS, *attention.LINEAR)],

@@ -33,6 +33,7 @@ CHEAPER = {
     "mnist": "--hidden 8 8 --alone",
     "family": "--hidden 8 8 --methods dropout",
     "thinned": "--hidden 32 --methods thin",
+    "thinned_gpt": "--methods thin --rates 0.5 --longer 0",
     "thinned_noise": "--hidden 32 --block 4 --lives 1 10 --window 20 --batch-size 20 --draws 2",
     "concrete_synthetic": "--examples 25 --hidden 8",
     "sparse_variational": "--hidden 8 8",

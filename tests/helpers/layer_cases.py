@@ -95,6 +95,14 @@ CASES = {
         layers.SpatialDropout3D, plain(dj.dropout, broadcast_dims=(1, 2, 3)), (BATCH, 2, 3, 4, 8)
     ),
     "DropPath": Case(layers.DropPath, plain(dj.drop_path)),
+    "DropPathSubset": Case(
+        lambda rate, **options: layers.DropPathSubset(
+            nnx.Linear(8, 8, rngs=nnx.Rngs(1)), rate, **options
+        ),
+        lambda key, layer, x, rate: dj.drop_path_subset(key, x, rate, layer.branch),
+        mean=lambda layer, x, rate: x + layer.branch(x),
+        rated=False,
+    ),
     "DropBlock": Case(
         lambda rate, **options: layers.DropBlock(rate, block_size=3, **options),
         plain(dj.drop_block, block_size=3),

@@ -10,7 +10,7 @@ import dropout_jax as dj
 from dropout_jax.layers.alpha import AlphaDropout
 from dropout_jax.layers.connect import DropConnectLinear
 from dropout_jax.layers.gaussian import GaussianDropout, GaussianNoise
-from dropout_jax.layers.path import DropPath
+from dropout_jax.layers.path import DropPath, DropPathSubset
 from dropout_jax.layers.spatial import SpatialDropout1D, SpatialDropout2D, SpatialDropout3D
 from dropout_jax.layers.zoneout import Zoneout
 
@@ -174,3 +174,64 @@ def test_zoneout_errors():
     layer = Zoneout(Projected(3, 5, rngs=nnx.Rngs(0)), rate=0.5, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="none of its states.*dropout_jax.zoneout"):
         layer(carry, XS[:, 0])
+
+
+# Subsets of the batch
+
+
+def test_noise_of_a_subset_has_mean_one_in_every_batch_and_gradients_pass_through_it_alone():
+    """Samples alike, so that the noise's mean is seen; the branch runs on the subset only."""
+    seen = []
+
+    class Branch(nnx.Module):
+        def __init__(self):
+            self.linear = nnx.Linear(3, 3, rngs=nnx.Rngs(1))
+
+        def __call__(self, x):
+            seen.append(x.shape)
+            return self.linear(x)
+
+    layer = DropPathSubset(Branch(), 0.7, rngs=nnx.Rngs(0))
+    x = jnp.broadcast_to(jnp.array([[1.0, 2.0, 3.0]]), (10, 3))
+    added = layer(x) - x
+    np.testing.assert_allclose(added.mean(0), layer.branch(x)[0], rtol=1e-6)
+    assert seen[0] == (3, 3)
+    taken = np.asarray((layer(x, rngs=KEY) != x).any(1))
+    weights = jnp.arange(30.0).reshape(10, 3)
+
+    graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
+
+    def loss(params, x):
+        y = nnx.merge(graphdef, params, rest, copy=True)(x, rngs=KEY)
+        return (y * weights).sum()
+
+    of_params, of_x = jax.grad(loss, (0, 1))(params, x)
+    share = jnp.where(taken[:, None], weights, 0) * 10 / 3
+    np.testing.assert_allclose(of_x, weights + share @ layer.branch.linear.kernel.T, rtol=1e-5)
+    of_kernel = of_params["branch"]["linear"]["kernel"]
+    np.testing.assert_allclose(of_kernel[...], x.T @ share, rtol=1e-5)
+
+
+def test_a_subset_s_branch_keeps_its_own_dropout_and_is_whole_in_evaluation():
+    rngs = nnx.Rngs(0)
+    branch = nnx.Sequential(nnx.Linear(8, 8, rngs=rngs), dj.layers.Dropout(0.5, rngs=rngs))
+    layer, x = DropPathSubset(branch, 0.5, rngs=rngs), jnp.ones((4, 8))
+    jitted = nnx.jit(lambda layer, x: layer(x))
+    jitted(layer, x), jitted(layer, x)
+    assert int(branch.layers[1].rngs.count[...]) == int(layer.rngs.count[...]) == 2
+    layer.eval()
+    np.testing.assert_allclose(layer(x), x + branch.layers[0](x), rtol=1e-6)
+    assert_equal(DropPathSubset(branch, 1.0, deterministic=False, rngs=rngs)(x), x)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((jnp.sin, jnp.float32(0.5)), "DropPath, which takes arrays"),
+        ((0.5, 0.5), "branch is float; write a module"),
+        ((jnp.sin, "half"), "write a number"),
+    ],
+)
+def test_a_subset_takes_a_branch_and_a_number(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        DropPathSubset(*arguments, rngs=nnx.Rngs(0))

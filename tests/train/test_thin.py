@@ -13,9 +13,11 @@ from helpers.thresholds import assert_binomial
 
 import dropout_jax as dj
 from dropout_jax import train
-from dropout_jax.train import runner, thin
+from dropout_jax.train import runner
 from dropout_jax.train.gather import put, take
-from dropout_jax.train.thin import Thin, chain_of, draw
+from dropout_jax.train.lives import as_subnetwork
+from dropout_jax.train.thin import Thin
+from dropout_jax.train.units import draw, plan_of
 
 SIZES = (12, 32, 48, 5)
 
@@ -49,17 +51,17 @@ NAMED = Thin(3, 4, layers=("inner/fc1", "fc2", "out"), dropouts=("inner/drop1", 
 @pytest.mark.parametrize("block", [1, 4, 16])
 def test_put_undoes_take_and_moves_nothing_else(block):
     model = mlp()
-    chain = chain_of(model, Thin(block=block))
+    plan = plan_of(model, Thin(block=block))
     _, params, _ = split_params(model)
     tree = {"params": params, "state": optax.adam(0.1).init(params), "step": jnp.int32(3)}
     tree = jax.tree.map(
         lambda leaf: leaf + jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape), tree
     )
-    units = draw(jax.random.key(1), chain)
-    small = take(tree, chain, units)
-    chex.assert_trees_all_equal(put(tree, small, chain, units), tree)
+    units = draw(jax.random.key(1), plan)
+    small = take(tree, plan, units)
+    chex.assert_trees_all_equal(put(tree, small, plan, units), tree)
 
-    changed = put(tree, jax.tree.map(lambda leaf: leaf + 1000, small), chain, units)
+    changed = put(tree, jax.tree.map(lambda leaf: leaf + 1000, small), plan, units)
     assert changed["step"] == 1003
     first, second = (np.isin(np.arange(n), u) for n, u in zip(SIZES[1:3], units, strict=True))
     expected = {0: first[None, :], 1: first[:, None] & second[None, :], 2: second[:, None]}
@@ -77,10 +79,10 @@ def test_put_undoes_take_and_moves_nothing_else(block):
 
 def test_take_gives_the_rows_and_columns_of_the_units():
     model = mlp()
-    chain = chain_of(model, Thin(block=4))
+    plan = plan_of(model, Thin(block=4))
     _, params, _ = split_params(model)
-    units = draw(jax.random.key(2), chain)
-    small = take(params, chain, units)
+    units = draw(jax.random.key(2), plan)
+    small = take(params, plan, units)
     kernel = params["linears"][1]["kernel"][...]
     np.testing.assert_array_equal(
         small["linears"][1]["kernel"][...], np.asarray(kernel)[np.ix_(*units)]
@@ -92,11 +94,11 @@ def test_take_gives_the_rows_and_columns_of_the_units():
 @pytest.mark.slow
 def test_the_subnetwork_computes_what_the_masked_network_computes():
     model = mlp(rates=(0, 0.5, 0.25))
-    chain = chain_of(model, Thin(block=4))
+    plan = plan_of(model, Thin(block=4))
     graphdef, params, rest = split_params(model)
-    units = draw(jax.random.key(3), chain)
-    small = nnx.merge(graphdef, take(params, chain, units), rest, copy=True)
-    thin.scale_instead(small, chain)
+    units = draw(jax.random.key(3), plan)
+    small = nnx.merge(graphdef, take(params, plan, units), rest, copy=True)
+    as_subnetwork(small, plan)
     x = jax.random.normal(jax.random.key(4), (7, 12))
     h = x
     for i, linear in enumerate(model.linears):
@@ -111,11 +113,11 @@ def test_the_subnetwork_computes_what_the_masked_network_computes():
 @pytest.mark.parametrize("block", [1, 4])
 def test_every_unit_is_kept_with_the_same_probability(block):
     # False alarm: 1e-6 over both hidden layers and both block sizes.
-    draws, chain = 4000, chain_of(mlp(), Thin(block=block))
-    units = jax.jit(jax.vmap(lambda key: draw(key, chain)))(
+    draws, plan = 4000, plan_of(mlp(), Thin(block=block))
+    units = jax.jit(jax.vmap(lambda key: draw(key, plan)))(
         jax.random.split(jax.random.key(5), draws)
     )
-    for hidden, kept in zip(chain.hidden, units, strict=True):
+    for hidden, kept in zip(plan.hidden, units, strict=True):
         counts = np.bincount(np.asarray(kept).ravel(), minlength=hidden.width)
         assert_binomial(counts, draws, hidden.kept / hidden.width, 1e-6 / 4, "units kept")
         assert (np.diff(kept) > 0).all()
@@ -146,9 +148,9 @@ def test_units_outside_the_subnetwork_stay_bitwise_with_decay_and_max_norm():
     loop = make(Thin(steps=8, block=4), optimizer)  # one life is the whole epoch
     state = loop.init(jax.random.key(7), {}, data())
     after, _ = jax.jit(loop.epoch)(state, data())
-    chain = chain_of(mlp(), Thin(steps=8, block=4))
+    plan = plan_of(mlp(), Thin(steps=8, block=4))
     key = jax.random.fold_in(dj.site_key(state.key, "thin"), 0)
-    first, second = draw(key, chain)
+    first, second = draw(key, plan)
     outside = np.ones(SIZES[1:3], bool)
     outside[np.ix_(first, second)] = False
     old, new = (np.asarray(s.params["linears"][1]["kernel"][...]) for s in (state, after))
@@ -285,7 +287,7 @@ def test_layers_of_the_same_name_elsewhere_are_left_whole(width):
 
 
 def twice(layers=("fc1", "fc2"), dropouts=("drop",)):
-    return chain_of(Twice(8, nnx.Rngs(0)), Thin(layers=layers, dropouts=dropouts))
+    return plan_of(Twice(8, nnx.Rngs(0)), Thin(layers=layers, dropouts=dropouts))
 
 
 def fit_thin(optimizer):
@@ -300,21 +302,21 @@ def fit_thin(optimizer):
         (lambda: Thin(steps=0), "1 or more"),
         (lambda: Thin(block=1.5), "whole number"),
         (lambda: Thin(layers=("a", "b")), "together"),
-        (lambda: chain_of(mlp(), Thin(block=5)), "does not divide 32"),
-        (lambda: chain_of(Named(nnx.Rngs(0)), Thin()), "Thin\\(layers="),
+        (lambda: plan_of(mlp(), Thin(block=5)), "does not divide 32"),
+        (lambda: plan_of(Named(nnx.Rngs(0)), Thin()), "Thin\\(layers="),
         (
-            lambda: chain_of(mlp(), Thin(layers=("linears/0", "x"), dropouts=("dropouts/1",))),
+            lambda: plan_of(mlp(), Thin(layers=("linears/0", "x"), dropouts=("dropouts/1",))),
             "nothing at 'x'",
         ),
         (
-            lambda: chain_of(mlp(), Thin(layers=("linears/0", "linears/1"), dropouts=())),
+            lambda: plan_of(mlp(), Thin(layers=("linears/0", "linears/1"), dropouts=())),
             "1 dropouts",
         ),
         (lambda: twice(layers=("drop", "fc2")), "at 'drop' the model has Dropout"),
         (lambda: twice(dropouts=("fc1",)), "at 'fc1' the model has Linear"),
         (lambda: twice(layers=("fc1/0", "fc2")), "nothing at 'fc1/0'"),
-        (lambda: chain_of(mlp((0, jnp.float32(0.5), 0.5)), Thin()), "Python number"),
-        (lambda: chain_of(mlp((0, 0.2, 0.2)), Thin(block=16)), "none would be dropped"),
+        (lambda: plan_of(mlp((0, jnp.float32(0.5), 0.5)), Thin()), "Python number"),
+        (lambda: plan_of(mlp((0, 0.2, 0.2)), Thin(block=16)), "none would be dropped"),
         (lambda: fit_thin(optax.adafactor(1e-2)), r"such as optax.sgd or optax.adam"),
     ],
 )
@@ -340,4 +342,5 @@ def test_a_layer_of_whole_width_in_between_says_that_it_does_not_fit():
     options = dict(key=jax.random.key(0), epochs=1, thin=thin, progress=False)
     with pytest.raises(TypeError, match="shapes") as caught:
         dj.fit(Normed(nnx.Rngs(0)), optax.sgd(0.1), x, y, **options)
-    assert any("BatchNorm, does not fit; train such" in note for note in caught.value.__notes__)
+    told = "unless it is a BatchNorm that a Pair names"
+    assert any(told in note for note in caught.value.__notes__)
