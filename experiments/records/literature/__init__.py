@@ -4,8 +4,10 @@
 """
 
 from experiments.records.literature.curves import CURVES, FIGURE_4_WIDTHS, figure_4_range
+from experiments.records.literature.later import CONCRETE, MOLCHANOV
 from experiments.records.literature.number import JMLR, TAGS, Curve, Published, rate_of
-from experiments.records.literature.values import CONCRETE, MOLCHANOV, PUBLISHED, PYLEARN2_RECIPE
+from experiments.records.literature.recipes import PYLEARN2_RECIPE
+from experiments.records.literature.values import PUBLISHED
 
 __all__ = [
     "CONCRETE",
