@@ -21,8 +21,8 @@ from .conventions import to_scaled_convention as to_scaled_convention
 from .diagnose.check import check_dropout as check_dropout
 from .keys import per_example_keys as per_example_keys
 from .keys import site_key as site_key
+from .masks.apply import apply_mask as apply_mask
 from .masks.packed import PackedMask as PackedMask
-from .masks.packed import apply_mask as apply_mask
 from .masks.packed import bernoulli_mask as bernoulli_mask
 from .masks.packed import packed_mask as packed_mask
 from .noise.alpha import alpha_dropout as alpha_dropout
@@ -53,13 +53,13 @@ from .noise.variational import variational_kl as variational_kl
 from .noise.zoneout import zoneout as zoneout
 from .noise.zoneout import zoneout_mean as zoneout_mean
 from .predict.classification import mc_classify as mc_classify
+from .predict.geometric import geometric_mean_predict as geometric_mean_predict
 from .predict.moments import moment_predict as moment_predict
 from .predict.quantiles import mc_quantiles as mc_quantiles
 from .predict.regression import mc_log_likelihood as mc_log_likelihood
 from .predict.regression import mc_regress as mc_regress
-from .predict.sampling import geometric_mean_predict as geometric_mean_predict
 from .predict.sampling import mc_predict as mc_predict
-from .predict.sampling import predict_scaled as predict_scaled
+from .predict.scaled import predict_scaled as predict_scaled
 from .train import checkpoint as checkpoint
 from .train.batch_norm import recalibrate as recalibrate
 from .train.evaluation import evaluate as evaluate

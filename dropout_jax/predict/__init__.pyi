@@ -7,6 +7,7 @@ from .calibration import reliability as reliability
 from .classification import Classification as Classification
 from .classification import entropy as entropy
 from .classification import mc_classify as mc_classify
+from .geometric import geometric_mean_predict as geometric_mean_predict
 from .moments import Moments as Moments
 from .moments import moment_predict as moment_predict
 from .quantiles import mc_quantiles as mc_quantiles
@@ -16,10 +17,9 @@ from .regression import Regression as Regression
 from .regression import mc_log_likelihood as mc_log_likelihood
 from .regression import mc_regress as mc_regress
 from .sampling import Prediction as Prediction
-from .sampling import geometric_mean_predict as geometric_mean_predict
 from .sampling import mc_predict as mc_predict
 from .sampling import mc_samples as mc_samples
-from .sampling import predict_scaled as predict_scaled
+from .scaled import predict_scaled as predict_scaled
 from .scores import crps_gaussian as crps_gaussian
 from .scores import crps_samples as crps_samples
 from .scores import log_likelihood_gaussian as log_likelihood_gaussian

@@ -1,34 +1,20 @@
-"""Monte Carlo dropout and the other ways to predict with a model that was trained with dropout.
+"""Monte Carlo dropout: predict with many sub-networks of a model that was trained with dropout.
 
-Every rule is a pure function of the model: neither its mode nor its random streams change.
+The model's mode and its random streams do not change.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.export
 import jax.numpy as jnp
-from flax import nnx
 
 from dropout_jax._arrays import safe_sqrt
-from dropout_jax._checks import wide_dtype
-from dropout_jax._nnx import split
-from dropout_jax.predict.networks import (
-    Model,
-    arrays,
-    check_batch_size,
-    in_batches,
-    ready,
-    sub_networks,
-)
-from dropout_jax.train.batches import are_batches
-from dropout_jax.train.calls import with_rngs
+from dropout_jax.predict.networks import Model, arrays, check_batch_size, in_batches, ready
+from dropout_jax.predict.outputs import Output, predictions, zeros_like
 from dropout_jax.train.examples import from_table
 from dropout_jax.typing import Array, Key
-
-Output = Callable[[Any], Any]
 
 
 class Prediction(NamedTuple):
@@ -43,91 +29,6 @@ class Prediction(NamedTuple):
 
 # So that a function that returns a Prediction can be exported.
 jax.export.register_namedtuple_serialization(Prediction, serialized_name="dropout_jax.Prediction")
-
-
-def predict_scaled(
-    model: nnx.Module,
-    x: Any,
-    *,
-    output: Output = jax.nn.softmax,
-    batch_size: int | None = None,
-) -> Array:
-    r"""Weight scaling: one pass of the whole network, each unit at its mean.
-
-    $$P(y | x) = \text{softmax}(f(x;\, \mathbb{E}[m])).$$
-    The scaling was done in training, so that nothing is left to do but to keep all units.
-
-    Args:
-      model: any `nnx.Module` with `model(x)`.
-      x: inputs (examples, ...).
-      output: from the model's outputs to a prediction; `lambda y: y` for regression. By default
-        the softmax of the outputs, or of each array in a pytree of outputs.
-      batch_size: how many examples go through the model at a time; None for all.
-
-    Returns:
-      Predictions (examples, ...), probabilities by default; a pytree if `output` returns one.
-
-    Raises:
-      TypeError: a model that is not an `nnx.Module`; x that is a loader.
-      ValueError: no `output`, and a model with a single output, whose softmax would be 1; a
-        batch_size that is no whole number over 0, or x that is spread over devices with one.
-
-    Example:
-      >>> import dropout_jax as dj, jax.numpy as jnp
-      >>> from flax import nnx
-      >>> model = dj.layers.MLP((4, 8, 2), rates=0.5, rngs=nnx.Rngs(0))
-      >>> dj.predict_scaled(model, jnp.ones((3, 4))).shape
-      (3, 2)
-
-    Source: Srivastava et al. 2014, section 4.
-    """
-    structure, state = split(model)
-    if are_batches(x):
-        raise TypeError(
-            f"x is {type(x).__name__}, a loader of batches; write "
-            "np.concatenate([dj.predict_scaled(model, x) for x, _ in loader])."
-        )
-    x = from_table(x)
-    options = output, None
-    if batch_size is not None:
-        x = arrays(x)
-        options = output, check_batch_size(batch_size, x)
-    return _scaled(structure, options, state, x)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _scaled(structure, options, state, x):
-    output, batch_size = options
-    model = structure.merge(state)
-    model.eval()
-    key = jax.random.key(0)  # which draws nothing
-    called = with_rngs(model, lambda: key)
-
-    def predicted(_, x):
-        return _predicted(output, called(x), x)
-
-    return in_batches(predicted, key, x, batch_size=batch_size, consistent=True)
-
-
-def _predicted(output, outputs, x):
-    """`output(outputs)`; the default, the softmax, is that of every array in a pytree."""
-    if output is not jax.nn.softmax:
-        return output(outputs)
-    return jax.tree.map(lambda logits: jax.nn.softmax(_check_classes(logits, x)), outputs)
-
-
-def _check_classes(logits, x):
-    """Raise for one number an example: its softmax is 1, or runs over the examples."""
-    examples = {leaf.shape[0] for leaf in jax.tree.leaves(x) if jnp.ndim(leaf) > 1}
-    shape = jnp.shape(logits)
-    if shape[-1:] in ((), (1,)) or (len(shape) == 1 and shape[0] in examples):
-        raise ValueError(
-            f"the model's output has shape {shape}, one number an example, and the default "
-            "output= is the softmax over classes; write output=lambda y: y for regression, or "
-            "output=jax.nn.sigmoid for the logit of one class, in predict_scaled, mc_samples or "
-            "mc_predict."
-        )
-    return logits
 
 
 def mc_samples(
@@ -163,7 +64,7 @@ def mc_samples(
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
 def _samples(structure, params, rest, samples, output, key, x):
-    sub_network = _predictions((structure, params, rest), output, key, x)
+    sub_network = predictions((structure, params, rest), output, key, x)
     return jax.lax.map(sub_network, jnp.arange(samples, dtype=jnp.int32))
 
 
@@ -232,7 +133,7 @@ def _predict(structure, options, state, key, x):
     samples, output, batch_size, consistent = options
 
     def reduce(key, x):
-        sub_network = _predictions((structure, *state), output, key, x, consistent=consistent)
+        sub_network = predictions((structure, *state), output, key, x, consistent=consistent)
 
         def add(moments, k):  # Welford's recurrence, which does not cancel, as a sum of squares
             mean, squares = moments
@@ -241,7 +142,7 @@ def _predict(structure, options, state, key, x):
             squares = jax.tree.map(lambda s, d: s + _square(d) * _share(k, s.dtype), squares, off)
             return (mean, squares), None
 
-        zeros = _zeros_like(sub_network)
+        zeros = zeros_like(sub_network)
         start = zeros, jax.tree.map(jnp.real, zeros)
         return jax.lax.scan(add, start, jnp.arange(samples, dtype=jnp.int32))[0]
 
@@ -257,63 +158,3 @@ def _square(off):
 def _share(k, dtype):
     """k / (k + 1), in a dtype that JAX's 64-bit mode does not widen."""
     return k.astype(dtype) / (k + 1).astype(dtype)
-
-
-def _zeros_like(sub_network):
-    return jax.tree.map(
-        lambda like: jnp.zeros(like.shape, wide_dtype(like), out_sharding=like.sharding),
-        jax.eval_shape(sub_network, jax.ShapeDtypeStruct((), jnp.int32)),
-    )
-
-
-def geometric_mean_predict(key: Key, model: Model, x: Any, *, samples: int) -> Array:
-    r"""The normalised geometric mean of the distributions of sub-networks drawn at random.
-
-    $$P(y | x) \propto \prod_{k=1}^{K} P_k(y | x)^{1 / K}
-      = \text{softmax}\left(\frac{1}{K} \sum_{k=1}^{K} f(x;\, m_k)\right).$$
-    Over all sub-networks, each with its probability, a network whose only dropout is before its
-    last layer gives the prediction of `predict_scaled`, exactly.
-
-    Args:
-      key, model, x, samples: as for `mc_predict`; the model's outputs are logits.
-
-    Returns:
-      Probabilities (examples, classes); a pytree for a model that returns one.
-
-    Raises:
-      TypeError, ValueError: as `mc_predict`.
-
-    Example:
-      >>> import dropout_jax as dj, jax, jax.numpy as jnp
-      >>> from flax import nnx
-      >>> model = dj.layers.MLP((4, 8, 2), rates=0.5, rngs=nnx.Rngs(0))
-      >>> x = jnp.ones((3, 4))
-      >>> dj.geometric_mean_predict(jax.random.key(0), model, x, samples=100).shape
-      (3, 2)
-
-    Source: Hinton et al. 2012 (arXiv:1207.0580), for the identity; Baldi and Sadowski 2013,
-    "Understanding Dropout", for the name and for deeper networks.
-    """
-    state = ready(key, model, samples)
-    return _geometric_mean(*state, samples, key, from_table(x))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def _geometric_mean(structure, params, rest, samples, key, x):
-    outputs = sub_networks((structure, params, rest), key, x)
-
-    def sub_network(k):
-        return jax.tree.map(lambda logits: _check_classes(logits, x), outputs(k))
-
-    def add(total, k):  # a logit of -inf, for a class that cannot be, stays one
-        return jax.tree.map(lambda t, y: t + y.astype(t.dtype), total, sub_network(k)), None
-
-    counter = jnp.arange(samples, dtype=jnp.int32)
-    total, _ = jax.lax.scan(add, _zeros_like(sub_network), counter)
-    return jax.tree.map(lambda t: jax.nn.softmax(t / samples), total)
-
-
-def _predictions(parts, output, key, x, *, consistent=False):
-    """k -> the prediction of the k-th sub-network."""
-    sub_network = sub_networks(parts, key, x, consistent=consistent)
-    return lambda k: _predicted(output, sub_network(k), x)
