@@ -23,7 +23,7 @@ if not hasattr(jax.typeof(0), "manual_axis_type"):  # before JAX 0.10
 from jax.typing import ArrayLike
 
 from dropout_jax._checks import is_static
-from dropout_jax.masks import bits, packed, threefry
+from dropout_jax.masks import apply, bits, packed, threefry
 from dropout_jax.noise.dropout import dropout as dropout_of_xla
 from dropout_jax.typing import Array, Key, Rate
 
@@ -111,9 +111,9 @@ def _product(rate: float, x: Array, words: Array, y: Array) -> Array:
 @_product.defjvp
 def _product_jvp(rate, primals, tangents):
     (x, words, _), (dx, _, _) = primals, tangents
-    mask, scale = packed.PackedMask(words, x.shape, x.shape), packed.scale_of(rate, x.dtype)
+    mask, scale = packed.PackedMask(words, x.shape, x.shape), apply.scale_of(rate, x.dtype)
     # By its own rule, which keeps the words; called on dx, it would be looked into and keep bytes.
-    dy = jax.jvp(lambda x: packed.multiply(x, mask, scale), (x,), (dx,))[1]
+    dy = jax.jvp(lambda x: apply.multiply(x, mask, scale), (x,), (dx,))[1]
     return _product(rate, *primals), dy
 
 
@@ -139,7 +139,7 @@ def values_and_words(key: Key, x: Array, rate: float, interpret: bool) -> tuple[
         ],
         compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
         interpret=interpret,
-    )(key_data, jnp.full(1, packed.scale_of(rate, x.dtype)), x.reshape(-1, group))
+    )(key_data, jnp.full(1, apply.scale_of(rate, x.dtype)), x.reshape(-1, group))
     return y.reshape(x.shape), words.reshape(bits.layout(x.shape).words)
 
 

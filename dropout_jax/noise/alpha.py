@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from dropout_jax._arrays import aligned
 from dropout_jax._checks import check_floating, check_order, is_static, wide_dtype
 from dropout_jax._sharding import sharding_of, spread
-from dropout_jax.masks import packed
+from dropout_jax.masks import apply, packed
 from dropout_jax.typing import Array, Key, Rate
 
 SATURATION = -1.0507009873554805 * 1.6732632423543772
@@ -93,10 +93,10 @@ def _saturated(key, x, rate, broadcast_dims):
 @jax.jit
 def _saturate(x, mask, rate):
     wide = wide_dtype(x)
-    inverse = packed.scale_of(rate, wide)  # 1 / keep, and 0 at rate 1
+    inverse = apply.scale_of(rate, wide)  # 1 / keep, and 0 at rate 1
     rate = jax.lax.stop_gradient(jnp.asarray(rate, inverse.dtype))
     a = jnp.sqrt(inverse / (1 + rate * SATURATION**2))
-    kept = packed.multiply(x.astype(wide), mask, a)
+    kept = apply.multiply(x.astype(wide), mask, a)
     b, dropped = -a * rate * SATURATION, a * (1 - rate) * SATURATION  # dropped = a alpha' + b
     b, dropped = aligned(b, x.ndim), aligned(dropped, x.ndim)
     return (kept + jnp.where(mask.unpack(), b, dropped)).astype(x.dtype)

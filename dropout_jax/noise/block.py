@@ -21,8 +21,8 @@ from dropout_jax._checks import (
     wide_dtype,
 )
 from dropout_jax._sharding import sharding_of, spread
-from dropout_jax._xla import materialised
-from dropout_jax.masks import bits, packed
+from dropout_jax._xla import materialised, recomputed
+from dropout_jax.masks import apply, bits, packed
 from dropout_jax.typing import Array, Key, Rate
 
 
@@ -170,7 +170,7 @@ def _windows(kept, axis, size):
 @functools.partial(jax.jit, static_argnums=2)
 def _drop(x, seeds, block):
     # Keeps the seeds' bits, not the mask.
-    return packed.recomputed(functools.partial(_masked, block))(seeds, x)
+    return recomputed(functools.partial(_masked, block))(seeds, x)
 
 
 def _masked(block, seeds, x):
@@ -192,4 +192,4 @@ def _masked(block, seeds, x):
     mask = packed.PackedMask(kept, drawn, drawn) if in_words else kept
     dtype = jnp.finfo(wide_dtype(x)).dtype
     scale = jnp.where(count > 0, math.prod(drawn) / jnp.maximum(count, 1).astype(dtype), 0)
-    return packed.multiply(x, mask, scale.astype(dtype))
+    return apply.multiply(x, mask, scale.astype(dtype))

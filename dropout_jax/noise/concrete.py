@@ -19,7 +19,7 @@ from dropout_jax._checks import (
     wide_dtype,
 )
 from dropout_jax._sharding import sharding_of, spread
-from dropout_jax.masks import packed
+from dropout_jax.masks import apply
 from dropout_jax.typing import Array, Key, Rate
 
 LARGEST_LOGIT = 40.0
@@ -88,7 +88,7 @@ def _multiply_relaxed(key, x, logit_rate, temperature, drawn):
     logit_z = (logit + jax.random.logistic(key, drawn, dtype)) / temperature
     # (1 - z) / (1 - r) in logarithms: with t <= 1 it overflows at no logit.
     noise = jnp.exp(jax.nn.softplus(logit) - jax.nn.softplus(logit_z))
-    return packed.multiply(x, jnp.ones((), bool), noise)
+    return apply.multiply(x, jnp.ones((), bool), noise)
 
 
 def check_temperature(temperature: Rate) -> Rate:

@@ -22,7 +22,8 @@ from dropout_jax._checks import (
     wide_dtype,
 )
 from dropout_jax._sharding import sharding_of_product, spread
-from dropout_jax.masks import packed
+from dropout_jax._xla import recomputed
+from dropout_jax.masks import apply, packed
 from dropout_jax.noise.dropout import dropout
 from dropout_jax.typing import Array, Key, Rate
 
@@ -114,13 +115,13 @@ def _multiply_shared(key, x, kernel, rate):
 
 def _multiply_each(key, x, kernel, rate):
     mask = packed.packed_mask(key, rate, (*x.shape[:-1], *kernel.shape))
-    return _multiply_by_masks(mask, x, kernel, packed.scale_of(rate, kernel.dtype))
+    return _multiply_by_masks(mask, x, kernel, apply.scale_of(rate, kernel.dtype))
 
 
 @jax.jit
-@packed.recomputed  # keeps the packed masks, not the masked weights
+@recomputed  # keeps the packed masks, not the masked weights
 def _multiply_by_masks(mask, x, kernel, scale):
-    kernels = packed.multiply(jnp.broadcast_to(kernel, mask.shape), mask, scale)
+    kernels = apply.multiply(jnp.broadcast_to(kernel, mask.shape), mask, scale)
     return jnp.einsum("...i,...io->...o", x, kernels)
 
 
@@ -185,8 +186,8 @@ def _gaussian_outputs(key, x, kernel, rate, samples):
 def _moments(x, kernel, rate):
     wide = wide_dtype(jnp.result_type(x, kernel))
     x, kernel = x.astype(wide), kernel.astype(wide)
-    scale = packed.scale_of(rate, wide)
+    scale = apply.scale_of(rate, wide)
     factor = jnp.sqrt(jax.lax.stop_gradient(jnp.asarray(rate, scale.dtype)) * scale)
     root = safe_sqrt((x * x) @ (kernel * kernel))
-    mean = packed.multiply(x @ kernel, scale > 0, jnp.ones((), scale.dtype))
-    return mean, packed.multiply(root, scale > 0, factor)
+    mean = apply.multiply(x @ kernel, scale > 0, jnp.ones((), scale.dtype))
+    return mean, apply.multiply(root, scale > 0, factor)

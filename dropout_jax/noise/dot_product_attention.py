@@ -16,7 +16,7 @@ from dropout_jax._checks import (
     shared_shape,
 )
 from dropout_jax._sharding import sharding_of_attention, spread
-from dropout_jax.masks import bits, packed
+from dropout_jax.masks import apply, bits, packed
 from dropout_jax.masks.rows import mask_rows
 from dropout_jax.noise.attention import Per, sharing_dims
 from dropout_jax.noise.attention_blocks import BLOCK, Attention, Drop, attend
@@ -117,7 +117,7 @@ def _attention(
 ):
     rate = number if rate is None else rate
     query, keys, values = (jnp.swapaxes(a, -3, -2) for a in (query, keys, values))
-    gain = packed.scale_of(rate, query.dtype)
+    gain = apply.scale_of(rate, query.dtype)
     attention = Attention(keys, values, scale, gain, is_causal, precision)
     drops = (_keep_all, _keep_all) if key is None else _drops(key, rate, drawn)
     return jnp.swapaxes(attend(query, attention, bias, mask, *drops, block), -3, -2)
@@ -133,7 +133,7 @@ def _drops(key, rate, drawn) -> tuple[Drop, Drop]:
 
     def drop_all(weights, start):
         held = packed.PackedMask(bits.keep_words(key, rate, drawn), weights.shape, drawn)
-        return packed.multiply(weights, held, jnp.ones((), weights.dtype))
+        return apply.multiply(weights, held, jnp.ones((), weights.dtype))
 
     return drop_rows, drop_all
 

@@ -19,7 +19,8 @@ from dropout_jax._checks import (
     shared_shape,
 )
 from dropout_jax._sharding import sharding_of, spread
-from dropout_jax.masks import bits, packed
+from dropout_jax._xla import recomputed
+from dropout_jax.masks import apply, bits, packed
 from dropout_jax.typing import Array, Key, Rate
 
 
@@ -119,10 +120,10 @@ def _apply(key, x, rate, drawn, residual, scaled):
         key, *traced = source  # a static rate stays a number: its fold is the cheaper one
         of = traced[0] if traced else rate
         mask = packed.PackedMask(bits.keep_words(key, of, drawn), x.shape, drawn)
-        return packed.multiply(x, mask, packed.scale_of(of if scaled else 0.0, x.dtype))
+        return apply.multiply(x, mask, apply.scale_of(of if scaled else 0.0, x.dtype))
 
     if residual == "key":
-        draw_and_multiply = packed.recomputed(draw_and_multiply)
+        draw_and_multiply = recomputed(draw_and_multiply)
     else:
         key = consumed(key)
     return draw_and_multiply((key,) if is_static(rate) else (key, rate), x)

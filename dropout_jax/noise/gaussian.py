@@ -20,7 +20,7 @@ from dropout_jax._checks import (
     wide_dtype,
 )
 from dropout_jax._sharding import sharding_of, spread
-from dropout_jax.masks import packed
+from dropout_jax.masks import apply
 from dropout_jax.typing import Array, Key, Rate
 
 
@@ -67,10 +67,10 @@ def gaussian_dropout(
 
 @functools.partial(jax.jit, static_argnums=3)
 def _multiply_noise(key, x, rate, drawn):
-    scale = packed.scale_of(rate, x.dtype)
+    scale = apply.scale_of(rate, x.dtype)
     rate = jax.lax.stop_gradient(jnp.asarray(rate, scale.dtype))
     noise = 1 + _normal(key, jnp.sqrt(rate * scale), drawn)
-    return packed.multiply(x, rate < 1, noise)
+    return apply.multiply(x, rate < 1, noise)
 
 
 def gaussian_noise(

@@ -17,7 +17,7 @@ from dropout_jax._checks import (
     wide_dtype,
 )
 from dropout_jax._sharding import sharding_of, sharding_of_product, spread
-from dropout_jax.masks import packed
+from dropout_jax.masks import apply
 from dropout_jax.typing import Array, Key
 
 
@@ -67,7 +67,7 @@ def _multiply_noise(key, x, log_alpha, drawn):
     dtype = jnp.finfo(wide_dtype(x)).dtype
     stddev = jnp.exp(_at_most_one(jnp.asarray(log_alpha, dtype)) / 2)
     noise = 1 + jnp.broadcast_to(stddev, drawn) * jax.random.normal(key, drawn, dtype)
-    return packed.multiply(x, jnp.ones((), bool), noise)
+    return apply.multiply(x, jnp.ones((), bool), noise)
 
 
 def variational_dense(key: Key, x: ArrayLike, kernel: ArrayLike, log_alpha: Array) -> Array:

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from dropout_jax._arrays import aligned
 from dropout_jax._checks import check_broadcasts, check_floating, check_rate, is_static, wide_dtype
 from dropout_jax._sharding import sharding_of, spread
+from dropout_jax._xla import recomputed
 from dropout_jax.masks import packed
 from dropout_jax.typing import Array, Key, Rate
 
@@ -69,7 +70,7 @@ def _zoned_out(key, new, old, rate, broadcast_dims):
 
 
 @jax.jit
-@packed.recomputed  # keeps the packed mask
+@recomputed  # keeps the packed mask
 def _select(mask, new, old):
     return jnp.where(mask.unpack(), new, old)
 

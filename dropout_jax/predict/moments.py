@@ -14,7 +14,7 @@ from dropout_jax.layers.dropout import Dropout
 from dropout_jax.layers.gaussian import GaussianDropout
 from dropout_jax.layers.mlp import MLP
 from dropout_jax.layers.scheduled import ScheduledDropout
-from dropout_jax.masks import packed
+from dropout_jax.masks import apply
 from dropout_jax.typing import Array
 
 WITH_MOMENTS = (Dropout, ScheduledDropout, GaussianDropout, nnx.Dropout)
@@ -146,7 +146,7 @@ def _last_inputs(model, x):
 
 def _dropout(rate, mean, variance):
     rate = jnp.broadcast_to(jnp.asarray(rate, mean.dtype), mean.shape)
-    scale = packed.scale_of(rate, mean.dtype)  # 1 / keep, and 0 at rate 1
+    scale = apply.scale_of(rate, mean.dtype)  # 1 / keep, and 0 at rate 1
     return jnp.where(scale > 0, mean, 0), scale * (variance + rate * mean**2)
 
 
