@@ -42,6 +42,8 @@ class NoiseLayer(nnx.Module):
       >>> layer.eval()
       >>> layer(jnp.ones(2)).tolist()
       [0.0, 0.0]
+
+    Source: `flax.nnx.Dropout`, whose rules for modes and streams it follows.
     """
 
     def __init__(

@@ -124,6 +124,9 @@ def standardized_loss(loss: Loss | str) -> Loss:
       >>> in_units = dj.losses.mse(model, x, y)
       >>> bool(jnp.isclose(loss(model, x, y) * y.var(), in_units))
       True
+
+    Source: Hernandez-Lobato and Adams 2015, "Probabilistic Backpropagation", section 5, for targets
+    of unit variance.
     """
 
     loss = loss_of(loss)

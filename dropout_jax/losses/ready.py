@@ -37,6 +37,8 @@ def cross_entropy(model: nnx.Module, x: Array, y: Array, weights: Array | None =
       >>> model = dj.layers.MLP((4, 2), rates=0.5, rngs=nnx.Rngs(0))
       >>> dj.losses.cross_entropy(model, jnp.ones((3, 4)), jnp.array([0, 1, 1])).shape
       ()
+
+    Source: Bishop 2006, "Pattern Recognition and Machine Learning", equation 4.108.
     """
     losses = optax.softmax_cross_entropy_with_integer_labels(model(x), y)
     return _mean(losses, weights)
@@ -66,7 +68,7 @@ def mse(model: nnx.Module, x: Array, y: Array, weights: Array | None = None) -> 
       >>> float(dj.losses.mse(twice, jnp.ones((3, 1)), jnp.array([2.0, 2.0, 5.0])))
       3.0
 
-    Source: Bishop 2006, "Pattern Recognition and Machine Learning", equation 1.2.
+    Source: Bishop 2006, equation 1.2.
     """
     outputs, y = aligned(model(x), y)
     return _mean(jnp.square(outputs - y), weights)
@@ -78,16 +80,13 @@ def mae(model: nnx.Module, x: Array, y: Array, weights: Array | None = None) -> 
     $$L = \frac{1}{n} \sum_i w_i |f(x_i) - y_i|.$$
 
     Args:
-      model: `model(x)` are predictions, of y's shape but for an axis of 1 at the end.
-      x: inputs (examples, ...).
-      y: targets (examples,) or (examples, outputs).
-      weights: (examples,) or of y's shape; 1 by default.
+      model, x, y, weights: as for `mse`.
 
     Returns:
       A scalar.
 
     Raises:
-      ValueError: shapes that do not belong together.
+      ValueError: as `mse`.
 
     Example:
       >>> import dropout_jax as dj, jax.numpy as jnp
@@ -110,15 +109,14 @@ def bce(model: nnx.Module, x: Array, y: Array, weights: Array | None = None) -> 
 
     Args:
       model: `model(x)` are logits, of y's shape but for an axis of 1 at the end.
-      x: inputs (examples, ...).
       y: 0 or 1, or what lies between; (examples,) or (examples, labels).
-      weights: (examples,) or of y's shape; 1 by default.
+      x, weights: as for `mse`.
 
     Returns:
       A scalar.
 
     Raises:
-      ValueError: shapes that do not belong together.
+      ValueError: as `mse`.
 
     Example:
       >>> import dropout_jax as dj, jax.numpy as jnp
@@ -142,15 +140,13 @@ def gaussian_nll(model: nnx.Module, x: Array, y: Array, weights: Array | None = 
 
     Args:
       model: `model(x)` is (examples, 2 outputs): all means, then all log-variances.
-      x: inputs (examples, ...).
-      y: targets (examples,) or (examples, outputs).
-      weights: (examples,) or of y's shape; 1 by default.
+      x, y, weights: as for `mse`.
 
     Returns:
       A scalar.
 
     Raises:
-      ValueError: an odd number of outputs, or shapes that do not belong together.
+      ValueError: an odd number of outputs, or as `mse`.
 
     Example:
       >>> import dropout_jax as dj, jax.numpy as jnp

@@ -118,6 +118,9 @@ def interval_coverage(y: ArrayLike, low: ArrayLike, high: ArrayLike) -> Array:
       >>> from dropout_jax import predict
       >>> float(predict.interval_coverage(jnp.arange(4.0), jnp.zeros(4), jnp.full(4, 1.5)))
       0.5
+
+    Source: Kuleshov, Fenner and Ermon 2018, "Accurate Uncertainties for Deep Learning Using
+    Calibrated Regression", section 3.
     """
     low, high = check_targets(low, "low"), check_targets(high, "high")
     y = aligned(check_targets(y), low)

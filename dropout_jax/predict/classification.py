@@ -109,7 +109,24 @@ def _classify(static, options, state, key, x):
 
 
 def entropy(probabilities: Array | np.ndarray) -> Array:
-    r"""$-\sum_c p_c \log p_c$ over the last axis, in nats; 0 log 0 is 0."""
+    r"""The entropy of distributions over classes, in nats.
+
+    $$H(p) = -\sum_c p_c \log p_c, \qquad 0 \log 0 = 0.$$
+
+    Args:
+      probabilities: (..., classes).
+
+    Returns:
+      (...,), from 0 for a sure prediction to log(classes).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from dropout_jax import predict
+      >>> round(float(predict.entropy(jnp.array([0.5, 0.5]))), 4)
+      0.6931
+
+    Source: Shannon 1948, "A Mathematical Theory of Communication", section 6.
+    """
     positive = probabilities > 0
     logs = jnp.log(jnp.where(positive, probabilities, 1))
     return -jnp.sum(jnp.where(positive, probabilities * logs, 0), axis=-1)

@@ -60,6 +60,9 @@ def mc_quantiles(
       >>> q = dj.mc_quantiles(key, model, jnp.ones((3, 4)), (0.05, 0.95), samples=50, noise=0.3)
       >>> q.shape
       (3, 1, 2)
+
+    Source: Gal and Ghahramani 2016, "Dropout as a Bayesian Approximation", equation 8, for the
+    mixture. Solving it by bisection is ours.
     """
     x = arrays(x)
     values = np.asarray(levels, np.float64).reshape(-1)

@@ -41,6 +41,8 @@ def log_likelihood_gaussian(y: ArrayLike, mean: ArrayLike, stddev: ArrayLike) ->
       >>> from dropout_jax import predict
       >>> round(float(predict.log_likelihood_gaussian(jnp.zeros(1), jnp.zeros(1), 1.0)[0]), 4)
       -0.9189
+
+    Source: Bishop 2006, "Pattern Recognition and Machine Learning", equation 1.46.
     """
     y, mean, stddev = _ready(y, mean, stddev)
     return jax.scipy.stats.norm.logpdf(y, mean, stddev)

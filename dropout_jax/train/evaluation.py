@@ -56,6 +56,8 @@ def evaluate(
       ['error', 'loss']
       >>> dj.evaluate(model, x, y, metrics=["confusion_matrix"])["confusion_matrix"].shape
       (2, 2)
+
+    Source: `Model.evaluate` of Keras, for what it takes and returns.
     """
     structure, state = split(model)
     metrics = metrics_of(metrics, cross_entropy)

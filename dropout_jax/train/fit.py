@@ -124,6 +124,8 @@ def fit(
       ...                  validation_data=(x, y), progress=False)
       >>> float(history["val_error"][-1])
       0.0
+
+    Source: `Model.compile` and `Model.fit` of Keras, for what it takes and returns.
     """
     key = check_key(key)
     check_module(model)
