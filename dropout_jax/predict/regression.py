@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from dropout_jax._arrays import safe_sqrt
-from dropout_jax._checks import wide_dtype
+from dropout_jax._checks import check_broadcasts, wide_dtype
 from dropout_jax.predict.checks import aligned, check_level, check_targets, noise_or_none
 from dropout_jax.predict.networks import (
     Model,
@@ -215,6 +215,7 @@ def gaussian(outputs: Array, noise: Array | None) -> tuple[Array, Array]:
         )
     outputs = outputs.astype(wide_dtype(outputs))
     if noise is not None:
+        check_broadcasts("noise", noise.shape, outputs.shape)
         return outputs, jnp.broadcast_to(noise.astype(outputs.dtype) ** 2, outputs.shape)
     if outputs.ndim < 2 or outputs.shape[-1] % 2:
         raise ValueError(

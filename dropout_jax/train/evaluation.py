@@ -12,7 +12,7 @@ from dropout_jax._sharding import devices_of
 from dropout_jax.losses.ready import cross_entropy
 from dropout_jax.train.batches import Batches, are_batches
 from dropout_jax.train.calls import in_evaluation
-from dropout_jax.train.checks import check_lengths, check_targets
+from dropout_jax.train.checks import check_lengths, check_targets, told_not_finite
 from dropout_jax.train.examples import Examples, as_examples, count
 from dropout_jax.train.metrics import mean_in_chunks, measured, outputs_in_chunks
 from dropout_jax.train.named import metrics_of
@@ -45,7 +45,8 @@ def evaluate(
       TypeError: a model that is no `nnx.Module`; labels that are no integers, or outputs that are
         no logits, for the default metrics; a metric that takes no (model, x, y) or is no number; x
         or y of text, categories or None.
-      ValueError: lengths that differ, no examples, labels that are no classes of the model.
+      ValueError: lengths that differ, no examples, labels that are no classes of the model; NaN for
+        a metric where x or y holds one.
 
     Example:
       >>> import dropout_jax as dj, jax.numpy as jnp
@@ -69,7 +70,11 @@ def evaluate(
         check_lengths("x", *data)
     check_targets(model, {"y": example[:2]}, metrics=metrics)
     with devices_of(jax.tree.leaves(example)[0]):
-        return measure(Same(tuple(metrics.items()), model), structure, (state,), data)
+        found = measure(Same(tuple(metrics.items()), model), structure, (state,), data)
+    # Not before: a metric of the user's may leave out targets that are NaN.
+    if any(np.isnan(value).any() for value in found.values()) and (bad := told_not_finite(data)):
+        raise ValueError(bad)
+    return found
 
 
 def measure(

@@ -193,7 +193,8 @@ def fit(
             update(dataclasses.replace(state, params=params, rest=rest))
     except NonFiniteLossError as error:
         if bad := checks.told_not_finite(train):
-            raise NonFiniteLossError(f"{bad} So {error}") from None
+            where, *_ = str(error).partition("; last good metrics")
+            raise NonFiniteLossError(f"{bad} So {where}.") from None
         raise
     finally:
         model.eval()

@@ -104,6 +104,11 @@ def _alike(y: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             f"the model's outputs have shape {outputs.shape} and the targets {y.shape}; give one "
             "output for each target."
         )
+    for name, values in (("targets", y), ("model's outputs", outputs)):
+        if bad := int((~np.isfinite(values)).sum()):
+            raise ValueError(
+                f"the {name} hold {bad} values that are NaN or infinite; leave those examples out."
+            )
     return y.reshape(len(y), -1), outputs.reshape(len(y), -1)
 
 

@@ -218,6 +218,11 @@ BAD = {
     ),
     "a negative noise": (ValueError, r"noise is -1\.0; write a standard", {"noise": -1.0}),
     "a noise of words": (TypeError, r"noise is 'a'; write", {"noise": "a"}),
+    "a noise of another shape": (
+        ValueError,
+        r"a noise of shape \(3,\) does not broadcast against shape \(7, 1\)",
+        {"noise": np.ones(3)},
+    ),
     "no noise": (ValueError, r"noise was not given.*write noise=0\.1", {"noise": None}),
     "a bad batch": (ValueError, r"batch_size is 0; write a whole", {"batch_size": 0}),
     "no example": (ValueError, r"one example or more", {"x": X[:0]}),

@@ -442,6 +442,25 @@ def test_a_loss_that_is_nan_of_finite_data_names_none():
         fit(linear(1), x, x[:, 0], optimizer=optax.sgd(1e30), loss="mse")
 
 
+@pytest.mark.parametrize("metric", ["mse", "rmse"])
+@pytest.mark.parametrize("where", ["x", "y"])
+def test_evaluation_names_the_data_with_nan(metric, where):
+    x, _ = task()
+    data = {"x": x, "y": x[:, 0]}
+    data[where] = data[where].at[3].set(jnp.nan)
+    with pytest.raises(ValueError, match=r"a NaN or an infinite number in|hold 1 values that are"):
+        dj.evaluate(linear(1), data["x"], data["y"], metrics=[metric])
+
+
+def test_a_metric_that_leaves_out_nan_may_do_so():
+    def known(model, x, y):
+        return jnp.nanmean((model(x)[:, 0] - y) ** 2)
+
+    x, _ = task()
+    y = x[:, 0].at[3].set(jnp.nan)
+    assert np.isfinite(dj.evaluate(linear(1), x, y, metrics={"known": known})["known"])
+
+
 def test_images_without_channels_are_told_of_the_axis():
     class Net(nnx.Module):
         def __init__(self):
