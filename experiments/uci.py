@@ -91,7 +91,7 @@ class Study(cli.Divided):
 def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     """Choose rate and tau for every split, train anew on all of its cases, and test. Not saved."""
     start = time.process_time()
-    folder = uci_sets.uci_folder(config.data_dir) / config.dataset
+    folder = uci_sets.set_folder(config.data_dir, config.dataset)
     sets = [load_uci(folder, split) for split in range(config.seeds)]
     fit = [np.stack([getattr(s, name) for s in sets]) for name in ("train_x", "train_y")]
     test = [np.stack([getattr(s, name) for s in sets]) for name in ("test_x", "test_y")]
@@ -141,7 +141,7 @@ def config_of(study: Study, name: str, method: str) -> Config:
     """The settings of a set, from the files beside its data."""
     if method not in METHODS:
         raise ValueError(f"--methods has {method!r}; choose from {', '.join(METHODS)}.")
-    folder = uci_sets.uci_folder(study.data_dir) / name
+    folder = uci_sets.set_folder(study.data_dir, name)
 
     def setting(name, default):
         return uci_sets.settings(folder, name, default)
@@ -154,7 +154,7 @@ def config_of(study: Study, name: str, method: str) -> Config:
         study.share_tau, large or method in ("two_layers", "ensemble")
     )
     shared = cli.shared(study)
-    shared["seeds"] = 2 if study.quick else min(study.seeds, whole("n_splits", 20))
+    shared["seeds"] = 2 if study.quick else min(study.seeds, uci_sets.splits(folder))
     return Config(
         **shared,
         dataset=name,

@@ -23,10 +23,24 @@ def found_sets(folder: Path) -> list[str]:
     return [file.parent.parent.name for file in files]
 
 
+def set_folder(data_dir: Path | None, name: str) -> Path:
+    """The folder of one set."""
+    folder = uci_folder(data_dir)
+    if name not in found_sets(folder):
+        there = ", ".join(found_sets(folder)) or "none"
+        raise ValueError(f"there is no set {name!r} in {folder}; there are: {there}")
+    return folder / name
+
+
 def settings(folder: Path, name: str, default: float | tuple[float, ...]) -> list[float]:
     """The numbers in <name>.txt beside a set's data, or the default where there is no such file."""
     path = folder / "data" / f"{name}.txt"
     return np.atleast_1d(np.loadtxt(path) if path.exists() else default).tolist()
+
+
+def splits(folder: Path) -> int:
+    """How many splits a set has files for."""
+    return len(list((folder / "data").glob("index_train_*.txt")))
 
 
 def training_cases(folder: Path) -> int:

@@ -33,7 +33,6 @@ def data_dir(tmp_path):
     np.savetxt(files / "data.txt", np.column_stack([x, 1000 + 50 * x[:, 0]]))
     np.savetxt(files / "index_features.txt", [0, 1])
     np.savetxt(files / "index_target.txt", [2])
-    np.savetxt(files / "n_splits.txt", [2])
     np.savetxt(files / "tau_values.txt", [4e-4, 8e-4])
     for split in range(2):
         order = rng.permutation(CASES)
@@ -71,6 +70,10 @@ def test_the_settings_do_not_depend_on_the_test_cases(data_dir):
         found["extra"]["validation_lls"][0], other["extra"]["validation_lls"][0], rtol=1e-6
     )
     assert other["final"]["rmse"][0] > found["final"]["rmse"][0] + 100
+
+
+def test_all_splits_of_a_set_are_run(data_dir):
+    assert uci.config_of(uci.Study(data_dir=data_dir), "line", "dropout").seeds == 2
 
 
 def test_the_penalty_is_that_of_the_authors():
@@ -117,6 +120,7 @@ def test_bad_flags(data_dir, capsys):
     for arguments, message in [
         (["--data-dir", str(data_dir / "none")], "write --data-dir"),
         (["--data-dir", str(data_dir), "--methods", "magic"], "choose from dropout"),
+        (["--data-dir", str(data_dir), "--sets", "lines"], "there are: line"),
     ]:
         with pytest.raises(SystemExit):
             uci.main([*arguments, "--quick", "--out", str(data_dir / "runs")])
