@@ -43,7 +43,7 @@ BATCH = 100
 class Config(cli.Common):
     """One way of training, on images or on the curve."""
 
-    seeds: int = 3
+    seeds: int = 5
     data: str = "mnist"
     """mnist or digits"""
     method: str = "dropout"
@@ -66,7 +66,7 @@ class Config(cli.Common):
 class Study(cli.Common):
     """Which ways of training."""
 
-    seeds: int = 3
+    seeds: int = 5
     data: str = "mnist"
     """mnist or digits"""
     methods: tuple[str, ...] = METHODS
