@@ -35,7 +35,7 @@ from experiments.harness.training import check_counts, seed_keys
 from experiments.nets import gpt, text, thinning
 from experiments.nets.thinning import Method
 
-SIZE, BATCH, EVERY = gpt.Size(layers=4, heads=4, width=128, context=64), 12, 50
+SIZE, BATCH, EVERY = gpt.Size(layers=4, heads=4, width=128, context=64), 12, 200
 QUICK = gpt.Size(layers=1, heads=4, width=32, context=16)
 QUICK_CHARACTERS = 2000
 
@@ -70,7 +70,7 @@ class Study:
     """rates of element-wise dropout and of thinned training"""
     updates: int = 1000
     """updates of each run"""
-    longer: int = 1500
+    longer: int = 1800
     """updates of one more thinned run, at the highest rate; 0: none"""
 
 

@@ -34,7 +34,7 @@ def test_the_gpt_s_study_differs_in_method_rate_and_length_alone():
     found = thinned_gpt.configs(thinned_gpt.Study())
     assert [(c.method, c.rate, c.updates) for c in found] == [
         ("none", 0, 1000), ("element", 0.2, 1000), ("element", 0.5, 1000),
-        ("thin", 0.2, 1000), ("thin", 0.5, 1000), ("thin", 0.5, 1500),
+        ("thin", 0.2, 1000), ("thin", 0.5, 1000), ("thin", 0.5, 1800),
     ]  # fmt: skip
 
 
