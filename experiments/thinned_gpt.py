@@ -31,7 +31,7 @@ from dropout_jax import train
 from experiments.harness import cli
 from experiments.harness.devices import divide_runs
 from experiments.harness.launch import Columns, final, launch
-from experiments.harness.training import check_counts, seed_keys
+from experiments.harness.training import seed_keys
 from experiments.nets import gpt, text, thinning
 from experiments.nets.thinning import Method
 
@@ -76,7 +76,6 @@ class Study:
 
 def configs(study: Study) -> list[Config]:
     """The runs that a study consists of."""
-    check_counts(updates=study.updates)
     base = replace(study.runs, updates=study.updates)
     found = [
         replace(base, method=method, rate=rate)
@@ -92,6 +91,8 @@ def run(config: Config, checkpoint_dir: Path | None = None) -> dict[str, Any]:
     """Train the seeds of one method side by side."""
     if not 0 < config.share <= 1:
         raise ValueError(f"--share is {config.share}; write a share above 0, and 1 for all")
+    if config.updates % EVERY or config.updates < 1:
+        raise ValueError(f"{config.updates} updates; write a multiple of {EVERY}")
     size = QUICK if config.quick else SIZE
     updates, every = (20, 10) if config.quick else (config.updates, EVERY)
     words = text.load_shakespeare(config.data_dir)
