@@ -16,6 +16,7 @@ from experiments.benchmark import compiled, gpt, libraries, report, suites
 from experiments.benchmark.attention import attention
 from experiments.benchmark.family import family
 from experiments.benchmark.fit import fit
+from experiments.benchmark.fit import missing as missing_in_fit
 from experiments.benchmark.fit import table as fit_table
 from experiments.benchmark.thin import thin
 from experiments.benchmark.thin_transformer import thin_transformer
@@ -71,6 +72,7 @@ def main(argv: list[str] | None = None) -> None:
         plan = make_plan(config)
     out = config.out / "benchmark"
     found, missing = libraries.installed()
+    missing |= missing_in_fit() if "fit" in config.suites else {}
     for name, reason in missing.items():
         print(f"{name} is left out: {reason}")
     for suite in config.suites:

@@ -20,7 +20,7 @@ class Library(NamedTuple):
 
     @property
     def version(self) -> str | None:
-        return _version(self.package) if self.package else None
+        return version(self.package) if self.package else None
 
 
 def floor(key, x, rate):
@@ -112,7 +112,8 @@ def installed() -> tuple[dict[str, Library], dict[str, str]]:
     return found | (on_gpu() if jax.default_backend() == "gpu" else {}), missing
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """The installed version of a package."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed

@@ -1,8 +1,8 @@
-"""The benchmark of whole training runs: `fit`, Keras and a plain loop. Standard library only."""
+"""The benchmark of training runs: `fit`, Keras, PyTorch, a plain loop. Standard library only."""
 
 from pathlib import Path
 
-from experiments.records.libraries import KERAS, OURS, PLAIN_LOOP
+from experiments.records.libraries import KERAS, OURS, PLAIN_LOOP, TORCH
 from experiments.report.benchmark_rows import Row, suites_tables, unique
 from experiments.report.markdown import markdown
 
@@ -16,22 +16,26 @@ def table(results: Path) -> str:
 
 def fit(rows: list[Row]) -> str:
     """A line a model: an epoch of each library, then what two calls take until they train."""
-    header = ["model", "seconds an epoch: `dj.fit`", "× plain loop (aim ≤ 1.1)", "× Keras", "aim",
-              "first call, s: `dj.fit`", "plain loop", "Keras",
+    header = ["model", "seconds an epoch: `dj.fit`", "× plain loop (aim ≤ 1.1)", "× Keras (aim)",
+              "× PyTorch", "first call, s: `dj.fit`", "plain loop", "Keras", "PyTorch",
               "second call, s before it trains: `dj.fit` (aim ≤ 0.1)", "Keras"]  # fmt: skip
     body = []
     for model in unique(row["model"] for row in rows):
         found = {row["library"]: row for row in rows if row["model"] == model}
-        ours, plain, keras = (found.get(name) for name in (OURS, PLAIN_LOOP, KERAS))
-        ratio = f"{ours['epoch_s'] / keras['epoch_s']:.2f}" if keras else "–"
+        ours, plain, keras, torch = map(found.get, (OURS, PLAIN_LOOP, KERAS, TORCH))
         body.append([
             f"{model}, {ours['examples']} examples, batch {ours['batch']}",
             f"{ours['epoch_s']:.3f}", f"{ours['ratio_to_plain_loop']:.2f}",
-            ratio, f"≤ {AIMS[model]}",
-            *(f"{row['first_call_s']:.1f}" if row else "–" for row in (ours, plain, keras)),
+            f"{_times(ours, keras)} (≤ {AIMS[model]})", _times(ours, torch),
+            *(f"{row['first_call_s']:.1f}" if row else "–" for row in (ours, plain, keras, torch)),
             *(_before(row) for row in (ours, keras)),
         ])  # fmt: skip
     return markdown(header, body)
+
+
+def _times(ours: Row, other: Row | None) -> str:
+    """Our epoch in times of another library's."""
+    return f"{ours['epoch_s'] / other['epoch_s']:.2f}" if other else "–"
 
 
 def _before(row: Row | None) -> str:

@@ -24,8 +24,9 @@ TITLES = {
     "and the heads thinned: 10 updates a life, AdamW, float32; medians, beside the same net "
     "without dropout",
     "family": "The family's forward pass, {how}, medians, beside dropout with as many decisions",
-    "fit": "Training small models with dropout and Adam on random data, in turn, medians; the "
-    "second call is of a new model in `dj.fit`, and of the same model in Keras",
+    "fit": "Training small models with dropout and Adam on random data, in turn, medians; PyTorch "
+    "runs eagerly on the CPU; the second call is of a new model in `dj.fit`, and of the same model "
+    "in Keras",
     "gpt": "An update of a small GPT (4 layers, width 128, context 64, batch 12), {how}, medians; "
     "AdamW, clipping and batches included",
     "transformer": "A training step of a Flax transformer block, {how}, medians",
