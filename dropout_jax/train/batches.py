@@ -71,8 +71,9 @@ class Batches:
     def _of(self, epoch: int) -> Iterator[Any]:
         if callable(self._source):
             return iter(self._source(epoch))
-        if set_epoch := getattr(self._source, "set_epoch", None):  # PyTorch's samplers have it
-            set_epoch(epoch)
+        for part in (self._source, getattr(self._source, "sampler", None)):
+            if set_epoch := getattr(part, "set_epoch", None):  # PyTorch's samplers have it
+                set_epoch(epoch)
         return iter(self._source)
 
 
