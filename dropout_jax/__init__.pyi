@@ -64,6 +64,8 @@ from .train import checkpoint as checkpoint
 from .train.batch_norm import recalibrate as recalibrate
 from .train.evaluation import evaluate as evaluate
 from .train.fit import fit as fit
+from .train.folder import CheckpointError as CheckpointError
+from .train.freezing import freeze as freeze
 from .train.history import History as History
 from .train.runner import NonFiniteLossError as NonFiniteLossError
 from .train.save import load as load

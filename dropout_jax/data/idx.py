@@ -49,6 +49,8 @@ MIRRORS = {
 class DataError(RuntimeError):
     """A file of a data set is missing, or is not what it should be."""
 
+    __module__ = "dropout_jax.data"
+
 
 def read_files(name: str, data_dir: str | Path | None) -> list[np.ndarray]:
     """The uint8 arrays of a set, in the order of FILES; `data.load_mnist` says where they lie."""

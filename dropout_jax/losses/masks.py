@@ -13,6 +13,7 @@ from flax import nnx
 
 from dropout_jax._checks import check_count, check_positive
 from dropout_jax._sharding import repeated
+from dropout_jax.losses.ready import check_classes
 from dropout_jax.typing import Array
 
 Loss = Callable[[nnx.Module, Array, Array], Array]
@@ -41,7 +42,7 @@ def multi_sample(
       (model, x, y) -> a scalar, the `loss` of `fit`, `make_train` and `make_loop`.
 
     Raises:
-      ValueError: samples that are not a whole number over 0.
+      ValueError: samples that are not a whole number over 0; one class, of the default loss.
 
     Example:
       >>> from dropout_jax import layers, losses
@@ -60,8 +61,10 @@ def multi_sample(
     check_count("samples", samples, 8)
 
     def objective(model, x, y):
-        h = repeated(features(model, x), samples)
-        return jnp.mean(loss(head(model, h), repeated(y, samples)))
+        outputs = head(model, repeated(features(model, x), samples))
+        if objective.takes_labels:
+            check_classes(outputs)
+        return jnp.mean(loss(outputs, repeated(y, samples)))
 
     objective.takes_labels = loss is optax.softmax_cross_entropy_with_integer_labels
     return objective
@@ -85,7 +88,7 @@ def r_drop(alpha: float | Array = 5.0) -> Loss:
       labels.
 
     Raises:
-      ValueError: a concrete alpha below 0.
+      ValueError: a concrete alpha below 0; a model with one output, whose softmax is 1.
 
     Example:
       >>> from dropout_jax import layers, losses
@@ -100,7 +103,7 @@ def r_drop(alpha: float | Array = 5.0) -> Loss:
     check_positive("alpha", alpha, 5.0, zero=True)
 
     def objective(model, x, y):
-        logs = jax.nn.log_softmax(model(repeated(x, 2)))
+        logs = jax.nn.log_softmax(check_classes(model(repeated(x, 2))))
         pairs = logs.reshape(len(x), 2, *logs.shape[1:])
         first, second = pairs[:, 0], pairs[:, 1]
         labels = jnp.expand_dims(y, -1)

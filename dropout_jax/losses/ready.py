@@ -8,6 +8,7 @@ and weights whose mean is 1 leave the size of the loss as it is.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,9 @@ def cross_entropy(model: nnx.Module, x: Array, y: Array, weights: Array | None =
     Returns:
       A scalar.
 
+    Raises:
+      ValueError: a model with one output, whose softmax is 1.
+
     Example:
       >>> import dropout_jax as dj, jax.numpy as jnp
       >>> from flax import nnx
@@ -40,7 +44,7 @@ def cross_entropy(model: nnx.Module, x: Array, y: Array, weights: Array | None =
 
     Source: Bishop 2006, "Pattern Recognition and Machine Learning", equation 4.108.
     """
-    losses = optax.softmax_cross_entropy_with_integer_labels(model(x), y)
+    losses = optax.softmax_cross_entropy_with_integer_labels(check_classes(model(x)), y)
     return _mean(losses, weights)
 
 
@@ -189,6 +193,17 @@ def loss_of(loss: Callable | str) -> Callable:
             "(model, x, y) -> a number."
         )
     return BY_NAME[loss]
+
+
+def check_classes(logits: Any) -> Any:
+    """Return the logits, or raise for those of one class: their softmax is 1, whatever they are."""
+    if logits.shape[-1:] == (1,):
+        raise ValueError(
+            "the model has one output, and a softmax over one class is always 1: give it an output "
+            "for each class, or write loss='bce', metrics=['accuracy'] for two classes and one "
+            "output, or loss='mse' for numbers."
+        )
+    return logits
 
 
 def aligned(outputs: Array, y: Array) -> tuple[Array, Array]:

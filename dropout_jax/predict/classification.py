@@ -8,6 +8,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+from dropout_jax._advice import advised
 from dropout_jax._checks import wide_dtype
 from dropout_jax.predict.networks import (
     Model,
@@ -17,6 +18,7 @@ from dropout_jax.predict.networks import (
     ready,
     sub_networks,
 )
+from dropout_jax.predict.other_names import MC
 from dropout_jax.typing import Array, Key
 
 
@@ -38,6 +40,7 @@ jax.export.register_namedtuple_serialization(
 )
 
 
+@advised("dj.mc_classify(key, model, x, samples=100)", MC)
 def mc_classify(
     key: Key,
     model: Model,

@@ -6,12 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dropout_jax._advice import advised
 from dropout_jax.predict.networks import Model, ready, sub_networks
+from dropout_jax.predict.other_names import MC
 from dropout_jax.predict.outputs import check_classes, zeros_like
 from dropout_jax.train.examples import from_table
 from dropout_jax.typing import Array, Key
 
 
+@advised("dj.geometric_mean_predict(key, model, x, samples=100)", MC)
 def geometric_mean_predict(key: Key, model: Model, x: Any, *, samples: int) -> Array:
     r"""The normalised geometric mean of the distributions of sub-networks drawn at random.
 

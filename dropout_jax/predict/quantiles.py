@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from dropout_jax._advice import advised
 from dropout_jax.predict.checks import noise_or_none
 from dropout_jax.predict.networks import (
     Model,
@@ -18,12 +19,14 @@ from dropout_jax.predict.networks import (
     ready,
     sub_networks,
 )
+from dropout_jax.predict.other_names import MC
 from dropout_jax.predict.regression import gaussian
 from dropout_jax.typing import Array, Key
 
 BISECTIONS = 60  # of an interval of some deviations: the last bit of a float32, and of float64
 
 
+@advised("dj.mc_quantiles(key, model, x, samples=100)", MC)
 def mc_quantiles(
     key: Key,
     model: Model,

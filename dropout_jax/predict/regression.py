@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from dropout_jax._advice import advised
 from dropout_jax._arrays import safe_sqrt
 from dropout_jax._checks import check_broadcasts, wide_dtype
 from dropout_jax.predict.checks import aligned, check_level, check_targets, noise_or_none
@@ -20,6 +21,7 @@ from dropout_jax.predict.networks import (
     ready,
     sub_networks,
 )
+from dropout_jax.predict.other_names import MC
 from dropout_jax.typing import Array, Key
 
 
@@ -50,6 +52,7 @@ class Regression(NamedTuple):
 jax.export.register_namedtuple_serialization(Regression, serialized_name="dropout_jax.Regression")
 
 
+@advised("dj.mc_regress(key, model, x, samples=100)", MC)
 def mc_regress(
     key: Key,
     model: Model,
@@ -139,6 +142,7 @@ def _regress(static, options, state, key, x, noise):
     return Regression(mean, safe_sqrt(squares / samples), safe_sqrt(variance))
 
 
+@advised("dj.mc_log_likelihood(key, model, x, y, samples=100)", MC)
 def mc_log_likelihood(
     key: Key,
     model: Model,

@@ -10,8 +10,10 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
+from dropout_jax._advice import advised
 from dropout_jax._arrays import safe_sqrt
 from dropout_jax.predict.networks import Model, arrays, check_batch_size, in_batches, ready
+from dropout_jax.predict.other_names import MC
 from dropout_jax.predict.outputs import Output, predictions, zeros_like
 from dropout_jax.train.examples import from_table
 from dropout_jax.typing import Array, Key
@@ -31,6 +33,7 @@ class Prediction(NamedTuple):
 jax.export.register_namedtuple_serialization(Prediction, serialized_name="dropout_jax.Prediction")
 
 
+@advised("dj.predict.mc_samples(key, model, x, samples=100)", MC)
 def mc_samples(
     key: Key, model: Model, x: Any, *, samples: int, output: Output = jax.nn.softmax
 ) -> Array:
@@ -68,6 +71,7 @@ def _samples(structure, params, rest, samples, output, key, x):
     return jax.lax.map(sub_network, jnp.arange(samples, dtype=jnp.int32))
 
 
+@advised("dj.mc_predict(key, model, x, samples=100)", MC)
 def mc_predict(
     key: Key,
     model: Model,

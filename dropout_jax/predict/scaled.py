@@ -9,8 +9,10 @@ from typing import Any
 import jax
 from flax import nnx
 
+from dropout_jax._advice import advised
 from dropout_jax._nnx import split
 from dropout_jax.predict.networks import arrays, check_batch_size, in_batches
+from dropout_jax.predict.other_names import SCALED
 from dropout_jax.predict.outputs import Output, predicted_from
 from dropout_jax.train.batches import are_batches
 from dropout_jax.train.calls import with_rngs
@@ -18,6 +20,7 @@ from dropout_jax.train.examples import from_table
 from dropout_jax.typing import Array
 
 
+@advised("dj.predict_scaled(model, x)", SCALED)
 def predict_scaled(
     model: nnx.Module,
     x: Any,

@@ -9,6 +9,7 @@ from . import examples as examples
 from . import fingerprint as fingerprint
 from . import fit as fit
 from . import folder as folder
+from . import freezing as freezing
 from . import gather as gather
 from . import history as history
 from . import lives as lives
@@ -17,6 +18,7 @@ from . import loop as loop
 from . import metrics as metrics
 from . import named as named
 from . import optimizers as optimizers
+from . import other_names as other_names
 from . import pieces as pieces
 from . import ports as ports
 from . import processes as processes
@@ -35,6 +37,8 @@ from .batch_norm import recalibrate as recalibrate
 from .batch_norm import recalibrate_batch_stats as recalibrate_batch_stats
 from .batches import Batches as Batches
 from .calls import SilentNoiseWarning as SilentNoiseWarning
+from .folder import CheckpointError as CheckpointError
+from .freezing import freeze as freeze
 from .history import History as History
 from .lives import in_lives as in_lives
 from .lives import thinned as thinned

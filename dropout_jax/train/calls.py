@@ -19,6 +19,8 @@ from dropout_jax.typing import Key
 class SilentNoiseWarning(UserWarning):
     """Layers of noise that draw nothing in training, or that draw in evaluation."""
 
+    __module__ = "dropout_jax.train"
+
 
 class _Called:
     """A model whose every call gets `rngs`; all else is the model's."""

@@ -12,6 +12,7 @@ from flax import nnx
 
 from dropout_jax._nnx import split
 from dropout_jax._sharding import devices_of, parts_of, sharding_of
+from dropout_jax.losses.ready import check_classes
 from dropout_jax.train.calls import with_rngs
 from dropout_jax.train.examples import Examples, all_finite, count, shapes
 from dropout_jax.train.metrics import CLASSIFICATION, Metrics
@@ -76,6 +77,7 @@ def check_targets(
     outputs = outputs_of(model, x)
     if classify:
         _check_logits(outputs, x)
+        check_classes(outputs)
         for name, (_, labels) in data.items():
             _check_labels(name, labels, outputs.shape)
     functions = {f"the metric {name!r}": metric for name, metric in metrics.items()}

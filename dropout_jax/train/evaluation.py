@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from dropout_jax._advice import advised
 from dropout_jax._nnx import Structure, split
 from dropout_jax._sharding import devices_of
 from dropout_jax.losses.ready import cross_entropy
@@ -16,12 +17,14 @@ from dropout_jax.train.checks import check_lengths, check_targets, told_not_fini
 from dropout_jax.train.examples import Examples, as_examples, count
 from dropout_jax.train.metrics import mean_in_chunks, measured, outputs_in_chunks
 from dropout_jax.train.named import metrics_of
+from dropout_jax.train.other_names import EVALUATE
 from dropout_jax.train.same import Same
 from dropout_jax.train.whole import Whole
 
 Split = tuple[Examples, Examples]
 
 
+@advised("dj.evaluate(model, x, y)", EVALUATE)
 def evaluate(
     model: nnx.Module, x: Any, y: Any = None, *, metrics: Any = None
 ) -> dict[str, float | np.ndarray]:

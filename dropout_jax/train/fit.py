@@ -10,6 +10,7 @@ import jax
 import optax
 from flax import nnx
 
+from dropout_jax._advice import advised
 from dropout_jax._checks import check_key
 from dropout_jax._nnx import check_module
 from dropout_jax._sharding import devices_of
@@ -23,6 +24,7 @@ from dropout_jax.train.loop import Loop, check_data, make_loop
 from dropout_jax.train.metrics import Metrics
 from dropout_jax.train.named import metrics_of, takes_labels
 from dropout_jax.train.optimizers import adapted
+from dropout_jax.train.other_names import FIT
 from dropout_jax.train.runner import NonFiniteLossError, run
 from dropout_jax.train.same import Same
 from dropout_jax.train.saver import Every
@@ -32,7 +34,10 @@ from dropout_jax.train.stopping import best_of
 from dropout_jax.train.thin import Thin
 from dropout_jax.typing import Array, Key
 
+BATCH = 32
 
+
+@advised("dj.fit(model, optimizer, x, y, key=jax.random.key(0), epochs=10)", FIT)
 def fit(
     model: nnx.Module,
     optimizer: optax.GradientTransformation,
@@ -41,7 +46,7 @@ def fit(
     *,
     key: Key,
     epochs: int,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     validation_data: Any = None,
     validation_split: float = 0.0,
     loss: Callable[..., Array] | str = cross_entropy,
@@ -71,8 +76,8 @@ def fit(
       y: targets (examples, ...); integer labels (examples,) for the default loss.
       key: a typed key; with the model's parameters and the data it decides the whole run.
       epochs: passes over the data, counted from the start of the run.
-      batch_size: examples an update, a multiple of the number of devices that x is spread over;
-        those that do not fill a last batch wait for another epoch.
+      batch_size: examples an update, 32 by default, a multiple of the number of devices that x is
+        spread over; those that do not fill a last batch wait for another epoch. For arrays alone.
       validation_data: (x, y) to evaluate after each epoch, as "val_loss" and "val_error", or
         batches; several by name, {"val": (x, y), "train": (x, y)}.
       validation_split: the share of the examples to take for validation, drawn by the key.
@@ -87,7 +92,7 @@ def fit(
       keep_best: the metric whose best epoch gives the final weights, such as "val_loss"; for one of
         your own that is to rise, ("val_score", "max").
       patience: epochs without a better one before the run stops.
-      steps_per_epoch: batches an epoch, for an iterator that has no end.
+      steps_per_epoch: batches an epoch, for batches without an end.
       thin: `Thin()` trains sub-networks that are really smaller, in place of hidden dropout.
       checkpoint_dir: a folder for the checkpoints of this one run; the same call goes on from the
         last one and says so, and with more epochs trains for longer. Without it a second `fit`
@@ -130,14 +135,21 @@ def fit(
     key = check_key(key)
     check_module(model)
     checks.check_count("epochs", epochs)
-    checks.check_count("batch_size", batch_size)
+    if batch_size is not None:
+        checks.check_count("batch_size", batch_size)
     adapted(optimizer)  # or raise
     loss = loss_of(loss)
     metrics = metrics_of(metrics, loss)
     best = best_of(keep_best, patience)
     validation = watched(validation_data)
     if y is None and are_batches(x):
-        of_arrays = (validation_split, sample_weight, class_weight, thin)
+        of_arrays = {
+            "batch_size": batch_size,
+            "validation_split": validation_split or None,
+            "sample_weight": sample_weight,
+            "class_weight": class_weight,
+            "thin": thin,
+        }
         train = _batches(x, steps_per_epoch, checkpoint_dir, of_arrays)
         example = train.first()
     elif y is None:
@@ -146,10 +158,16 @@ def fit(
             "or more, in the place of x."
         )
     else:
+        if steps_per_epoch is not None:
+            raise ValueError(
+                "steps_per_epoch is for batches, and x is arrays, of which an epoch takes all; "
+                "leave it out, or write batch_size=."
+            )
         weights = {"class_weight": class_weight, "sample_weight": sample_weight}
         train = training_data(x, y, integer_labels=takes_labels(loss), **weights)
         if validation_split:
             train, validation["val"] = held_out(train, validation_split, key)
+        batch_size = batch_size or BATCH
         check_data({"train": train}, batch_size)
         checks.check_parts(batch_size, train)
         example = train
@@ -157,7 +175,7 @@ def fit(
     checks.check_targets(model, examples, loss=loss, metrics=metrics if validation else {})
     model.train()
     state = start(key, {}, model, optimizer)
-    loop = _loop(Same((optimizer, loss, thin), model), batch_size)
+    loop = _loop(Same((optimizer, loss, thin), model), batch_size or BATCH)
     measured = Same(tuple(metrics.items()), model)
 
     def validated(state: State) -> dict[str, Any]:
@@ -208,14 +226,14 @@ def _loop(parts: Same, batch_size: int) -> Loop:
     return make_loop(None, lambda hyper: optimizer, batch_size=batch_size, loss=loss, thin=thin)
 
 
-def _batches(x: Any, steps: int | None, checkpoint_dir: Any, of_arrays: tuple) -> Batches:
+def _batches(x: Any, steps: int | None, checkpoint_dir: Any, of_arrays: dict[str, Any]) -> Batches:
     """The batches of `fit`, unless it is asked for what only arrays allow."""
-    names = ("validation_split", "sample_weight", "class_weight", "thin")
-    for name, value in zip(names, of_arrays, strict=True):
-        if value:
+    for name, value in of_arrays.items():
+        if value is not None:
             raise ValueError(
-                f"{name} is for x and y that are arrays, and x is an iterable of batches; batches "
-                "may bring weights, as (x, y, weights), and validation_data may be batches too."
+                f"{name} is for x and y that are arrays, and x is an iterable of batches, which "
+                "have a size of their own; they may bring weights, as (x, y, weights), and "
+                "validation_data may be batches too."
             )
     if steps is not None:
         checks.check_count("steps_per_epoch", steps)

@@ -16,6 +16,8 @@ NAME = re.compile(r"checkpoint-(\d+)(?:\.(\d+)-of-(\d+))?\.npz")
 class CheckpointError(ValueError):
     """A checkpoint that cannot be written or read, or that is not of the run that asks for it."""
 
+    __module__ = "dropout_jax"
+
 
 class Folder:
     """The checkpoints in one folder: `open_folder` makes it; close it, or use it in `with`."""
@@ -73,6 +75,8 @@ def open_folder(folder: str | Path, *, read_only: bool = False, wait: float = 0.
         raise CheckpointError(
             f"{folder} begins with ~, and this user has no home folder; write the whole path."
         ) from None
+    if path.is_file():
+        raise CheckpointError(f"{folder} is a file; write a folder, such as {path.parent}.")
     if read_only and not path.is_dir():
         raise CheckpointError(f"there is no folder {folder}; give one that dj.save wrote.")
     lock = None if read_only else FileLock(path / ".lock")

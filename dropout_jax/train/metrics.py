@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dropout_jax._sharding import parts_of, rows_of
-from dropout_jax.losses.ready import cross_entropy
+from dropout_jax.losses.ready import check_classes, cross_entropy
 from dropout_jax.train.convolutions import fast_convolutions
 from dropout_jax.typing import Array
 
@@ -19,7 +19,7 @@ CHUNK = 2500
 
 def error_rate(model: nnx.Module, x: Array, y: Array) -> Array:
     """The share of examples whose largest logit is not the label's, in [0, 1]."""
-    return jnp.mean(jnp.argmax(model(x), axis=-1) != y)
+    return jnp.mean(jnp.argmax(check_classes(model(x)), axis=-1) != y)
 
 
 error_rate.takes_labels = True

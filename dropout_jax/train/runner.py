@@ -25,6 +25,8 @@ from dropout_jax.typing import Array
 class NonFiniteLossError(FloatingPointError):
     """The loss or the weights became NaN or infinite; the message names the step."""
 
+    __module__ = "dropout_jax"
+
 
 def run(
     loop: Loop,

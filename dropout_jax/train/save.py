@@ -5,6 +5,7 @@ from typing import Any
 
 from flax import nnx
 
+from dropout_jax._advice import advised
 from dropout_jax._nnx import check_module
 from dropout_jax.train import checkpoint
 
@@ -13,6 +14,7 @@ MODES = ("deterministic", "use_running_average", "training", "is_training")
 WAIT = 10.0  # seconds for another process to end its save
 
 
+@advised("dj.save(folder, model)")
 def save(folder: str | Path, model: nnx.Module) -> None:
     """Write all that a model holds, weights, random streams and mode, into a folder.
 
@@ -45,12 +47,14 @@ def save(folder: str | Path, model: nnx.Module) -> None:
 
     Source: none; the format is ours, arrays of `numpy.savez` with checksums.
     """
+    _check_order(folder)
     state = nnx.state(check_module(model))
     with checkpoint.open_folder(folder, wait=WAIT) as opened:
         step = checkpoint.next_step(opened, "model")
         checkpoint.save(opened, step, state, {"modes": _modes(model)}, "model")
 
 
+@advised("dj.load(folder, model), which fills a model that is made as the saved one was")
 def load(folder: str | Path, model: nnx.Module) -> None:
     """Give a model what `save` wrote, in place: weights, random streams and mode.
 
@@ -78,6 +82,7 @@ def load(folder: str | Path, model: nnx.Module) -> None:
 
     Source: none; the format is that of `save`.
     """
+    _check_order(folder)
     state = nnx.state(check_module(model))
     with checkpoint.open_folder(folder, read_only=True) as opened:
         found = checkpoint.restore(opened, state, "model")
@@ -86,6 +91,11 @@ def load(folder: str | Path, model: nnx.Module) -> None:
     state, about = found
     nnx.update(model, state)
     _set_modes(model, about["modes"])
+
+
+def _check_order(folder: Any) -> None:
+    if isinstance(folder, nnx.Module):
+        raise TypeError("the folder is a model; write the folder first: dj.save(folder, model).")
 
 
 def _modes(model: nnx.Module) -> dict[str, dict[str, bool | None]]:

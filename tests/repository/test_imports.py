@@ -19,8 +19,8 @@ SOURCES = sorted(p for d in ("dropout_jax", "experiments") for p in (ROOT / d).r
 # A room (a module, or a package with all its files) imports from the rooms named before it.
 ORDER = {
     "dropout_jax": [
-        "_version", "_lazy", "typing", "_arrays", "_checks", "_weights", "_xla", "_sharding",
-        "keys", "masks", "noise", "conventions", "kernel", "rates",
+        "_version", "_lazy", "_advice", "typing", "_arrays", "_checks", "_weights", "_xla",
+        "_sharding", "keys", "masks", "noise", "conventions", "kernel", "rates",
         "_nnx", "losses", "layers", "linen", "constraints", "schedules", "data",
         "train", "predict", "diagnose",
     ],

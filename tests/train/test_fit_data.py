@@ -29,7 +29,8 @@ def linear(outputs=3, seed=0):
 
 
 def fit(model, x, y=None, optimizer=None, **options):
-    options = {"key": KEY, "epochs": 2, "batch_size": 16, "progress": False} | options
+    size = {} if y is None else {"batch_size": 16}
+    options = {"key": KEY, "epochs": 2, "progress": False} | size | options
     return dj.fit(model, optimizer or optax.sgd(0.1), x, y, **options)
 
 

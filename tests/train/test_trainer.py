@@ -234,7 +234,7 @@ def test_metrics_and_validation_data_of_other_types_say_what_to_write():
 
 
 def test_what_is_no_module_is_neither_saved_nor_loaded(tmp_path):
-    for wrong in (lambda: dj.save(mlp(), tmp_path), lambda: dj.load(tmp_path, mlp)):
+    for wrong in (lambda: dj.save(tmp_path, {}), lambda: dj.load(tmp_path, mlp)):
         with pytest.raises(TypeError, match="no nnx.Module"):
             wrong()
 
