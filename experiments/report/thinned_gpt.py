@@ -20,23 +20,20 @@ def table(results: Path) -> str:
     if not records:
         return NOT_RUN
     records.sort(key=lambda r: (r.config["rate"], r.config["method"] == "thin", r.extra["updates"]))
-    times = update_times(results)
+    times, shortest = update_times(results), min(r.extra["updates"] for r in records)
 
     def time(r):
         of_update = times.get((r.config["method"], r.config["rate"]))
-        if r.config["method"] == "none":
-            of_update = 1.0
-        if of_update is None:
-            return "–"
-        shortest = min(r.extra["updates"] for r in records)
-        return f"{of_update * r.extra['updates'] / shortest:.2f}"
+        return "–" if of_update is None else f"{of_update * r.extra['updates'] / shortest:.2f}"
 
     def change(r):
-        alike = [e for e in records if e.config["method"] == "element"
-                 and e.config["rate"] == r.config["rate"]]  # fmt: skip
-        if r.config["method"] != "thin" or not alike:
+        beside = [e for e in records if e.config["method"] == "element"
+                  and e.config["rate"] == r.config["rate"]]  # fmt: skip
+        if r.config["method"] != "thin" or not beside:
             return "–"
-        return difference(r.final["val_loss"], alike[0].final["val_loss"]).signed(3)
+        # A seed has the same first weights and batches with every method.
+        paired = len(r.final["val_loss"]) == len(beside[0].final["val_loss"])
+        return difference(r.final["val_loss"], beside[0].final["val_loss"], paired=paired).signed(3)
 
     columns = {
         "method": lambda r: NAMES.get(r.config["method"], "thinned"),
@@ -57,11 +54,10 @@ def table(results: Path) -> str:
 
 def update_times(results: Path) -> dict[tuple[str, float], float]:
     """Time an update of the study's network by method and rate, with no dropout's as 1."""
-    file = results / "benchmark" / "thin_transformer.json"
-    if not file.exists():
-        return {}
-    rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    times, file = {("none", 0.0): 1.0}, results / "benchmark" / "thin_transformer.json"
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
     method = {library: name for name, library in LIBRARY.items()}
-    return {
-        (method[r["library"]], r["rate"]): r["ratio_to_floor"] for r in rows if r["shape"] == SHAPE
-    }
+    for row in rows:
+        if row["shape"] == SHAPE:
+            times.setdefault((method[row["library"]], row["rate"]), row["ratio_to_floor"])
+    return times

@@ -35,7 +35,7 @@ PICKED = {
     "highest": max,
     "mean": lambda values: math.fsum(values) / len(values),
 }
-PAIRED = ("shakespeare",)
+PAIRED = ("shakespeare", "thinned_gpt")
 AMOUNTS = ("minutes", "seconds", "updates")
 
 

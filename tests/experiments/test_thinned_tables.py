@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from experiments.records import record
-from experiments.report import drawing, thinned, thinned_studies
+from experiments.report import drawing, thinned, thinned_gpt, thinned_studies
 from experiments.report.drawing import SOURCE, digest
 
 BASE = {
@@ -107,3 +107,32 @@ def test_make_figures_draws_it(results):
     assert drawing.main(["--results", str(results), "--check"]) == 1
     assert drawing.main(["--results", str(results)]) == 0
     assert drawing.main(["--results", str(results), "--check"]) == 0
+
+
+def test_the_thinned_gpt_is_beside_element_wise_dropout_in_loss_and_in_time(tmp_path):
+    def write(method, rate, losses, updates=1000, **config):
+        result = {
+            "final": dict.fromkeys(("val_loss", "best_val_loss", "train_loss"), losses),
+            "extra": {"updates": updates, "passes_over_the_text": 48.9, "arithmetic": 0.5},
+        }
+        config |= {"method": method, "rate": rate, "updates": updates, "quick": False}
+        record.write(
+            "thinned_gpt", config, result, data_sha256=None, wall_seconds=1, folder=tmp_path
+        )
+
+    write("none", 0.0, [3.0, 3.5])
+    write("element", 0.5, [2.0, 2.5])
+    write("thin", 0.5, [2.25, 2.75])
+    write("thin", 0.5, [1.9, 2.4], updates=1800)
+    (tmp_path / "benchmark").mkdir()
+    row = {"library": "thin 10/16", "rate": 0.5, "ratio_to_floor": 0.5}
+    rows = [row | {"shape": thinned_gpt.SHAPE}, row | {"shape": [8, 2, 10, 320, 128]}]
+    (tmp_path / "benchmark" / "thin_transformer.json").write_text(json.dumps({"rows": rows}))
+    none, element, thin, longer = thinned_gpt.table(tmp_path).splitlines()[2:]
+    assert (
+        "| no dropout | 0 | 1000 (49) | 3.250 ± 0.250 | – |" in none and "| 1.00 | 0.50 |" in none
+    )
+    assert "| dropout, element-wise | 0.5 | 1000 (49) | 2.250 ± 0.250 | – |" in element
+    assert "| thinned | 0.5 | 1000 (49) | 2.500 ± 0.250 | +0.250 ± 0.000 |" in thin
+    assert "| 0.50 | 0.50 |" in thin and "| 0.90 | 0.50 |" in longer
+    assert "| -0.100 ± 0.000 |" in longer

@@ -15,6 +15,8 @@ import optax
 import pytest
 from flax import nnx
 from helpers.thresholds import assert_binomial
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import dropout_jax as dj
 from dropout_jax import train
@@ -368,6 +370,24 @@ def test_rate_zero_is_ordinary_training():
         state = loop.init(jax.random.key(7), {}, splits())
         ends.append(jax.jit(loop.epoch)(state, splits())[0].params)
     chex.assert_trees_all_close(*ends, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [AxisType.Explicit, AxisType.Auto])
+def test_examples_that_are_divided_over_devices_train_the_same_sub_networks(kind):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
+    x, y = jax.random.normal(jax.random.key(9), (32, WIDTH)), jnp.arange(32) % 2
+
+    def trained(x, y):
+        model = nnx.Sequential(UpDown(nnx.Rngs(0)), linear(WIDTH, 2, nnx.Rngs(1)))
+        pair = Pair("layers/0/up", "layers/0/down", dropout="layers/0/drop")
+        dj.fit(model, optax.sgd(0.1, 0.9), x, y, key=jax.random.key(0), epochs=2, batch_size=8,
+               thin=Thin(steps=2, block=BLOCK, pairs=pair), progress=False)  # fmt: skip
+        return nnx.state(model, nnx.Param)
+
+    divided = [jax.device_put(a, NamedSharding(mesh, P("data"))) for a in (x, y)]
+    # 8 updates: sums in another order, a few dozen roundings of 2^-24 each.
+    chex.assert_trees_all_close(trained(*divided), trained(x, y), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
