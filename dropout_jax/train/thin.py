@@ -65,17 +65,19 @@ class Pair:
     def __post_init__(self):
         for name in ("makers", "users", "between"):
             places = getattr(self, name)
-            places = (places,) if isinstance(places, str) else tuple(places)
-            object.__setattr__(self, name, places)
-            if not all(isinstance(place, str) for place in places) or not (
-                places or name == "between"
+            several = places if isinstance(places, (tuple, list)) else (places,)
+            if not all(isinstance(place, str) for place in several) or (
+                not several and name != "between"
             ):
                 raise ValueError(f"Pair({name}={places!r}): write places, such as 'blocks/*/up'.")
+            object.__setattr__(self, name, tuple(several))
         if (self.rate is None) == (self.dropout is None):
             raise ValueError(
                 "a Pair has a rate, or the place of the dropout that has it: write "
                 "Pair(..., rate=0.5) or Pair(..., dropout='drop')."
             )
+        if not isinstance(self.dropout, str | None):
+            raise ValueError(f"Pair(dropout={self.dropout!r}): write its place, such as 'drop'.")
         if self.rate is not None and not isinstance(self.rate, Real):
             raise ValueError(
                 f"Pair(rate={self.rate!r}): the shape of a sub-network depends on it, so write a "

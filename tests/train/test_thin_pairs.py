@@ -413,6 +413,8 @@ def plan(name, *pairs, block=BLOCK):
         (lambda: Pair("up", "down", rate=jnp.float32(0.5)), "Python number"),
         (lambda: Pair("up", "down", rate=1.5), "must lie between 0 and 1"),
         (lambda: Pair((), "down", rate=0.5), "write places"),
+        (lambda: Pair("up", 3, rate=0.5), "write places"),
+        (lambda: Pair("up", "down", dropout=0.5), "write its place"),
         (lambda: Pair("up", "down", rate=0.5, block=0), "1 or more"),
         (lambda: Thin(pairs=(), block=4), "write .Pair"),
         (lambda: Thin(layers=("a",), dropouts=(), pairs=(IN_STACK[0],)), "not both"),
