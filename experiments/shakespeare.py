@@ -7,9 +7,14 @@ The loss here is that of the whole last tenth of the text, in windows side by si
 batches at random. The best along a run is chosen on the text that it is reported on, as nanoGPT
 does; the last is beside it.
 
+Question: at how many passes over the text does dropout begin to pay, at which places, and when in
+the run?
+
 Command: python -m experiments.shakespeare                    (the CPU network, 5 seeds)
          python -m experiments.shakespeare --size gpu --rates 0 0.1 0.2 0.3 0.4
-         python -m experiments.shakespeare --shares 0.015625 0.0625 0.25 1 --rates 0 0.1 0.2 0.4
+         python -m experiments.shakespeare --seeds 3 --updates 1000 --rates 0 0.1 0.2 0.4
+             --shares 0.0078125 0.03125 0.125 1    (--in-turn --products bfloat16: faster on a CPU)
+Results: docs/results/shakespeare.md.
 Data: DROPOUT_JAX_DATA/shakespeare/input.txt
 """
 

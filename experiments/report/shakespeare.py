@@ -21,6 +21,7 @@ COLOURS = {
     0.2: style.DROPOUT,
     0.4: style.MORE[4],
 }
+UPDATES = 1000
 LAST, BEST = "val_loss", "best_val_loss"
 
 
@@ -43,13 +44,19 @@ def table(results: Path) -> str:
 
 def records(results: Path) -> list[Record]:
     """The runs of the crossing: constant rates at nanoGPT's places, on parts of the text."""
-    found = of_size(results, "cpu")
-    found = [r for r in found if schedule(r) == "constant" and r.config["places"] == FOUR]
+    found = [r for r in short_runs(results) if as_nanogpt(r)]
     return sorted(found, key=lambda r: (epochs(r), r.config["rate"]))
 
 
-def of_size(results: Path, size: str) -> list[Record]:
-    return [r for r in newest(results, "shakespeare") if r.config["size"] == size]
+def short_runs(results: Path) -> list[Record]:
+    """All runs of the network for a CPU that are as long as those of the crossing."""
+    found = newest(results, "shakespeare")
+    return [r for r in found if r.config["size"] == "cpu" and r.config["updates"] == UPDATES]
+
+
+def as_nanogpt(r: Record) -> bool:
+    """A constant rate, at nanoGPT's places."""
+    return schedule(r) == "constant" and r.config["places"] == FOUR
 
 
 def schedule(r: Record) -> str:
@@ -156,6 +163,6 @@ def draw(figure: Any, records: Sequence[Record]) -> None:
     change.set_ylabel("gain over no dropout")
     loss.legend()
     figure.suptitle(
-        f"A small GPT on Shakespeare, {records[0].extra['updates']} updates "
+        f"A small GPT on Shakespeare, {UPDATES} updates "
         f"(bars: ± 1 s.e., {min(RUN['seeds'](r) for r in records)} seeds)"
     )

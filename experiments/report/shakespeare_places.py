@@ -6,7 +6,7 @@ from pathlib import Path
 from experiments.records.record import Record
 from experiments.report.columns import RUN, final, setting, tabulate
 from experiments.report.markdown import NOT_RUN
-from experiments.report.shakespeare import BEST, FOUR, LAST, epochs, gain_text, of_size, schedule
+from experiments.report.shakespeare import BEST, FOUR, LAST, epochs, gain_text, schedule, short_runs
 
 FIVE = [*FOUR[:3], "mlp_hidden", "mlp_out"]
 NAMES = {
@@ -21,7 +21,7 @@ SCHEDULES = ("constant", "early", "late", "linear")
 
 def table(results: Path) -> str:
     """Both tables, each on the texts and at the rates at which there is something to compare."""
-    runs = of_size(results, "cpu")
+    runs = short_runs(results)
     runs.sort(key=lambda r: (epochs(r), r.config["rate"]))
     elsewhere = {_text_and_rate(r) for r in runs if r.config["places"] != FOUR}
     scheduled = {_text_and_rate(r) for r in runs if schedule(r) != "constant"}

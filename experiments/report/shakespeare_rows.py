@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from experiments.records.literature import PUBLISHED
-from experiments.report.columns import RUN, final, setting, tabulate
+from experiments.report.columns import RUN, final, newest, setting, tabulate
 from experiments.report.markdown import NOT_RUN
-from experiments.report.shakespeare import BEST, FOUR, LAST, of_size, schedule
+from experiments.report.shakespeare import BEST, LAST, as_nanogpt
 
 PUBLISHED_AT = {("cpu", 0.0): "nanogpt/cpu", ("gpu", 0.2): "nanogpt/gpu"}
 
@@ -14,9 +14,8 @@ def table(results: Path) -> str:
     """A line a rate; the best along the run is chosen on the text that it is reported on."""
     runs = [
         r
-        for size in ("cpu", "gpu")
-        for r in of_size(results, size)
-        if r.config["share"] == 1 and schedule(r) == "constant" and r.config["places"] == FOUR
+        for r in newest(results, "shakespeare")
+        if as_nanogpt(r) and r.config["share"] == 1 and r.config["updates"] is None
     ]
     runs.sort(key=lambda r: (r.config["size"], r.config["rate"]))
 
