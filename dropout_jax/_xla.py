@@ -11,20 +11,23 @@ from jax.custom_derivatives import SymbolicZero
 from dropout_jax.typing import Array
 
 
-def materialised(draw, shape: tuple[int, ...], *inputs: Array) -> Array:
+def materialised(draw, shape: tuple[int, ...], *inputs: Array, loop=None) -> Array:
     """The words `draw()` of `shape` in memory, once; `inputs` are the arrays that it reads.
 
     XLA would otherwise compute a word again for each of the 32 lanes that read it. Its CPU backend
-    fuses through an optimisation barrier, and stops at a conditional.
+    fuses through an optimisation barrier, and stops at a conditional and at a loop: `loop`, from
+    zeros to the words of `draw`, is what a CPU runs where it is given.
     """
 
-    def never():
-        # Inside shard_map both branches must vary over the devices as the inputs do.
+    def zeros():
+        # Inside shard_map these must vary over the devices as the inputs do.
         like = sum(jnp.sum(jnp.zeros_like(a, jnp.uint32), dtype=jnp.uint32) for a in inputs)
         return jnp.broadcast_to(like, shape)
 
     def cpu():
-        return lax.cond(lax.optimization_barrier(jnp.bool_(True)), draw, never)
+        if loop is not None:
+            return loop(zeros())
+        return lax.cond(lax.optimization_barrier(jnp.bool_(True)), draw, zeros)
 
     return lax.platform_dependent(cpu=cpu, default=lambda: lax.optimization_barrier(draw()))
 

@@ -9,6 +9,7 @@ k (9 to 15) keeps their correlation under 2^-14 at every rate.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import jax
@@ -19,7 +20,7 @@ from jax import lax
 from dropout_jax._arrays import aligned
 from dropout_jax._checks import is_static
 from dropout_jax._xla import materialised
-from dropout_jax.masks.threefry import word_source
+from dropout_jax.masks.threefry import pair_source, word_source
 from dropout_jax.typing import Array, Key, Rate
 
 LANES = 32
@@ -65,20 +66,69 @@ def depth(rate):
     return k, scale
 
 
-def fold_static(word, rate: np.float32) -> Array:
-    """The fold for a known rate: words that cannot change the outcome are not drawn."""
+def _plan_static(rate: np.float32) -> tuple[int, int, int]:
+    """Depth, threshold and 2^32 r of a known rate, without words that cannot change the outcome."""
     k, scale = depth(rate)
     threshold, rest = divmod(float(rate) * float(scale), 1)
-    threshold, shared = int(threshold), int(rest * 2**32)
-    acc = np.uint32(0)
-    if shared:
-        acc = jnp.where(word(int(k)) < np.uint32(shared), _ALL, acc)
-    elif threshold:
+    k, threshold, shared = int(k), int(threshold), int(rest * 2**32)
+    if threshold and not shared:
         k -= (threshold & -threshold).bit_length() - 1
         threshold //= threshold & -threshold
-    for i in reversed(range(int(k))):
-        acc = word(i) | acc if threshold >> (int(k) - 1 - i) & 1 else word(i) & acc
+    return k, threshold, shared
+
+
+def fold_static(word, rate: np.float32) -> Array:
+    """The fold for a known rate."""
+    k, threshold, shared = _plan_static(rate)
+    acc = np.uint32(0)
+    if shared:
+        acc = jnp.where(word(k) < np.uint32(shared), _ALL, acc)
+    for i in reversed(range(k)):
+        acc = word(i) | acc if threshold >> (k - 1 - i) & 1 else word(i) & acc
     return cast(Array, acc)  # a word was drawn, for k is 1 or more
+
+
+def loop_static(pair, rate: np.float32) -> Callable[[Array], Array] | None:
+    """From zeros to `~fold_static`, in a loop; None where it takes a hash or two."""
+    k, threshold, shared = _plan_static(rate)
+    last = (k if shared else k - 1) // 2
+    if pair is None or last < 2:
+        return None
+    return lambda zeros: _fold_in_loop(pair, last, zeros, k, threshold, shared, False)
+
+
+def loop_traced(pair, rate: Array) -> Callable[[Array], Array] | None:
+    """From zeros to `~fold_traced`, in a loop; None for a rate a lane."""
+    if pair is None or rate.shape[-1] != 1:
+        return None
+    plan = *_thresholds(rate[..., 0]), rate[..., 0] >= 1
+    return lambda zeros: _fold_in_loop(pair, MAX_DEPTH // 2, zeros, *plan)
+
+
+def _fold_in_loop(pair, last: int, zeros: Array, k, threshold, shared, everything) -> Array:
+    """The fold, a hash a turn: a program with one hash compiles much faster than one with five.
+
+    k, threshold, shared and whether everything is dropped are numbers, or arrays that broadcast
+    against the words. A set bit means kept.
+    """
+
+    def fold(acc, word, i):
+        unused = i >= k  # leaves acc, still empty, as it is
+        shift = jnp.where(unused, 0, k - 1 - i).astype(jnp.uint32)
+        bit = ~unused & ((jnp.asarray(threshold, jnp.uint32) >> shift) & 1 == 1)
+        both, either = (jnp.where(b, _ALL, np.uint32(0)) for b in (bit | unused, bit))
+        return (acc & (word | both)) | (word & either)
+
+    def turn(n, acc):
+        index = jnp.asarray(last - n, jnp.int32)
+        even, odd = pair(index)
+        acc = fold(acc, odd, 2 * index + 1)
+        decision = jnp.where(odd < jnp.asarray(shared, jnp.uint32), _ALL, np.uint32(0))
+        acc = jnp.where(2 * index + 1 == k, decision, acc)
+        acc = fold(acc, even, 2 * index)
+        return jnp.where(index == 0, jnp.where(everything, np.uint32(0), ~acc), acc)
+
+    return lax.fori_loop(0, last + 1, turn, zeros)
 
 
 def fold_traced(word, rate: Array) -> Array:
@@ -119,14 +169,19 @@ def _compare_lanes(word, rate: Array) -> Array:
 
 def _plan_traced(word, rate: Array) -> tuple[Array, Array, Array]:
     """Depth, threshold, and the decision that lanes of one rate share, for rates that are data."""
-    k, scale = depth(rate)
-    scaled = rate * scale
-    whole = jnp.floor(scaled)
-    threshold, shared = whole.astype(jnp.uint32), ((scaled - whole) * 2.0**32).astype(jnp.uint32)
+    k, threshold, shared = _thresholds(rate)
     decider = word(MAX_DEPTH)[..., None]
     for depth_below in DEPTHS[:-1]:
         decider = jnp.where(k == depth_below, word(depth_below)[..., None], decider)
     return k, threshold, decider < shared
+
+
+def _thresholds(rate: Array) -> tuple[Array, Array, Array]:
+    """Depth, threshold and 2^32 r of rates that are data."""
+    k, scale = depth(rate)
+    scaled = rate * scale
+    whole = jnp.floor(scaled)
+    return k, whole.astype(jnp.uint32), ((scaled - whole) * 2.0**32).astype(jnp.uint32)
 
 
 def _is_shared(rate: Array, words: tuple[int, ...]) -> bool:
@@ -173,7 +228,10 @@ def keep_words(key: Key, rate: Rate, shape: tuple[int, ...]) -> Array:
         if number in (0, 1):
             return jnp.full(words, _ALL if number == 0 else 0, jnp.uint32)
         return materialised(
-            lambda: ~fold_static(word_source(key, words), number), words, jax.random.key_data(key)
+            lambda: ~fold_static(word_source(key, words), number),
+            words,
+            jax.random.key_data(key),
+            loop=loop_static(pair_source(key, words), number),
         )
     rate = _rate_of_lanes(jnp.asarray(rate, jnp.float32), shape)
     draw = fold_traced if _is_shared(rate, words) else _compare_lanes
@@ -182,6 +240,7 @@ def keep_words(key: Key, rate: Rate, shape: tuple[int, ...]) -> Array:
         words,
         jax.random.key_data(key),
         rate,
+        loop=loop_traced(pair_source(key, words), rate),
     )
 
 

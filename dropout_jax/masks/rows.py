@@ -11,7 +11,7 @@ from jax import lax
 from dropout_jax._checks import is_static
 from dropout_jax._xla import materialised
 from dropout_jax.masks import bits
-from dropout_jax.masks.threefry import threefry_source
+from dropout_jax.masks.threefry import pairs_of, threefry_source
 from dropout_jax.typing import Array, Key, Rate
 
 RowsOf = Callable[[Array | int, int, int], Array]
@@ -46,6 +46,7 @@ def mask_rows(key: Key, rate: Rate, shape: tuple[int, ...]) -> RowsOf:
 def _draw(key: Key, rate: Rate, index: Array) -> Array:
     """The words of a mask with these linear indices."""
     data = jax.random.key_data(key)
+    pair = pairs_of(data, lambda one: index * one)
     if is_static(rate):
         number = np.float32(rate)
         if number in (0, 1):
@@ -55,6 +56,7 @@ def _draw(key: Key, rate: Rate, index: Array) -> Array:
             index.shape,
             data,
             index,
+            loop=bits.loop_static(pair, number),
         )
     rates = jnp.asarray(rate, jnp.float32).reshape((1,) * (index.ndim + 1))
     return materialised(
@@ -63,6 +65,7 @@ def _draw(key: Key, rate: Rate, index: Array) -> Array:
         data,
         index,
         rates,
+        loop=bits.loop_traced(pair, rates),
     )
 
 

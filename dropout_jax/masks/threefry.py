@@ -34,7 +34,7 @@ def threefry(key_data: Array | Sequence[Array], high: Array, low: Array) -> tupl
     return a, b
 
 
-def _counter(shape: tuple[int, ...]) -> Array:
+def _counter(shape: tuple[int, ...], one: Array | int = 1) -> Array:
     """The linear index of each word, computed from iotas so that it can be partitioned."""
     size = math.prod(shape)
     if isinstance(size, int) and size > 2**32:  # jax.export may not know it
@@ -43,8 +43,25 @@ def _counter(shape: tuple[int, ...]) -> Array:
     for axis in range(len(shape)):
         stride = math.prod(shape[axis + 1 :])
         stride = np.uint32(stride % 2**32) if isinstance(stride, int) else jnp.uint32(stride)
+        stride = stride if isinstance(one, int) else stride * one
         index = index + lax.broadcasted_iota(jnp.uint32, shape, axis) * stride
     return index
+
+
+def pairs_of(key_data: Array, counter: Callable[[Array], Array]) -> Callable:
+    """The turn of a loop -> the words of the positions 2 turn and 2 turn + 1.
+
+    `counter` is given a 1 that XLA does not know to be one. What depends on it stays in the loop:
+    outside, XLA would make arrays of the parts of a hash that all turns share, a kernel for each.
+    """
+
+    def pair(turn):
+        one = (1 + (turn >> 31)).astype(jnp.uint32)
+        low = counter(one)
+        high = jnp.full_like(low, jnp.uint32(_DOMAIN) + turn.astype(jnp.uint32))
+        return threefry(key_data * one, high, low)
+
+    return pair
 
 
 def threefry_source(key_data: Array | Sequence[Array], counter: Array) -> Callable[[int], Array]:
@@ -57,9 +74,21 @@ def threefry_source(key_data: Array | Sequence[Array], counter: Array) -> Callab
     return lambda position: pair(position // 2)[position % 2]
 
 
+def pair_source(key: Key, shape: tuple[int, ...]) -> Callable | None:
+    """As `pairs_of`, for a draw of `shape`; None for another generator."""
+    if not is_threefry(key):
+        return None
+    return pairs_of(jax.random.key_data(key), functools.partial(_counter, shape))
+
+
+def is_threefry(key: Key) -> bool:
+    """Whether a word of a key is a function of its position."""
+    return jax.random.key_impl(key) == "threefry2x32"
+
+
 def word_source(key: Key, shape: tuple[int, ...]):
     """position -> an array of random words; positions 2i and 2i + 1 share one hash."""
-    if jax.random.key_impl(key) == "threefry2x32":
+    if is_threefry(key):
         return threefry_source(jax.random.key_data(key), _counter(shape))
     return lambda position: jax.random.bits(
         jax.random.fold_in(key, _DOMAIN + position), shape, jnp.uint32

@@ -1,5 +1,6 @@
 """The planner and the fold: exact probabilities by enumeration, and the words they cost."""
 
+import functools
 from fractions import Fraction
 
 import jax
@@ -239,6 +240,41 @@ def test_64_bit_mode_draws_the_same_words():
 # Cost
 
 
+LOOPED = [0.2, 0.01, 0.001, 1e-5, 0.9, 0.6, 2**-9, 3 * 2**-7, 1 - 2**-9]
+
+
+@pytest.mark.parametrize("rate", LOOPED)
+@pytest.mark.parametrize("of", [float, jnp.float32, lambda r: jnp.full((3, 1), r)])
+def test_a_loop_over_hashes_draws_the_same_words(monkeypatch, rate, of):
+    key, shape = jax.random.key(0), (3, 70)
+    looped = bits.keep_words(key, of(rate), shape)
+    monkeypatch.setattr(bits, "materialised", lambda draw, *_, loop: draw())
+    np.testing.assert_array_equal(looped, bits.keep_words(key, of(rate), shape))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_a_loop_over_hashes_keeps_the_ends_of_a_traced_rate(rate):
+    draw = jax.jit(lambda rate: bits.keep_words(jax.random.key(0), rate, (2, 64)))
+    expected = bits.keep_words(jax.random.key(0), rate, (2, 64))
+    np.testing.assert_array_equal(draw(jnp.float32(rate)), expected)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.001, jnp.float32(0.1)])
+def test_a_program_has_one_hash_a_draw(rate):
+    """Compiling is most of what many sites cost, and it grows with the rounds that are written."""
+    rounds = 20
+
+    static = (1,) if isinstance(rate, float) else ()
+
+    @functools.partial(jax.jit, static_argnums=static)
+    def draws(keys, rate):
+        return [bits.keep_words(key, rate, (4, 64)) for key in keys]
+
+    keys = jax.random.split(jax.random.key(0), 2)
+    text = draws.lower(keys, rate).compile().as_text()
+    assert 0 < text.count(" shift-left(") <= 2 * (rounds + 4)
+
+
 def words_drawn(monkeypatch, rate, shape):
     """(positions asked for, words in each) of one draw."""
     asked, source = [], bits.word_source
@@ -254,7 +290,7 @@ def words_drawn(monkeypatch, rate, shape):
         return count
 
     monkeypatch.setattr(bits, "word_source", counting)
-    monkeypatch.setattr(bits, "materialised", lambda draw, *_: draw())
+    monkeypatch.setattr(bits, "materialised", lambda draw, *_, loop: draw())
     bits.keep_words(jax.random.key(0), rate, shape)
     return dict(asked)
 
