@@ -42,9 +42,11 @@ def table(results: Path) -> str:
             row += [shown(old, 2), shown(new, digits), shown(ours, digits), away(ours, new)]
         rows.append([*row, minutes(seconds(r)), cpu_minutes(r), link(r.path)])
     text = markdown([*header, "minutes", "CPU minutes", "run"], rows)
-    total = minutes(sum(map(seconds, records)))
+    total = f"{minutes(sum(map(seconds, records)))} minutes on the clock"
+    if all("cpu_seconds" in r.extra for r in records):
+        total += f" and {minutes(sum(r.extra['cpu_seconds'] for r in records))} CPU minutes"
     return (
-        f"{text}\n\n± is the standard error over the splits. All of it took {total} minutes. "
+        f"{text}\n\n± is the standard error over the splits. All of it took {total}. "
         "The difference from 2018 is in standard errors of two independent means."
     )
 
