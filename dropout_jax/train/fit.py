@@ -83,8 +83,8 @@ def fit(
       validation_split: the share of the examples to take for validation, drawn by the key.
       loss: (model, x, y) -> a scalar to minimise, or its name in `dj.losses`: "cross_entropy" (the
         default), "mse", "mae", "bce", "gaussian_nll".
-      metrics: names or functions, as for `evaluate`; by default loss and error rate for the
-        cross-entropy, and for other losses the loss.
+      metrics: of the validation data: names or functions, as for `evaluate`; by default loss and
+        error rate for the cross-entropy, and for other losses the loss.
       sample_weight: the weight of each example, (examples,) or of y's shape, for a loss that takes
         (model, x, y, weights), as those by name do.
       class_weight: class -> weight.
@@ -139,6 +139,11 @@ def fit(
         checks.check_count("batch_size", batch_size)
     adapted(optimizer)  # or raise
     loss = loss_of(loss)
+    if metrics and validation_data is None and not validation_split:
+        raise ValueError(
+            "metrics are of validation data, and there are none: write validation_split=0.1, or "
+            "validation_data={'train': (x, y)} for those of the training examples."
+        )
     metrics = metrics_of(metrics, loss)
     best = best_of(keep_best, patience)
     validation = watched(validation_data)

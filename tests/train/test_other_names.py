@@ -137,6 +137,14 @@ def test_steps_of_arrays_are_refused():
         fit(steps_per_epoch=2)
 
 
+@pytest.mark.parametrize("metrics", [["accuracy"], {"mine": lambda model, x, y: model(x).mean()}])
+def test_metrics_of_no_validation_data_are_refused_and_what_the_error_says_works(metrics):
+    with pytest.raises(ValueError, match=r"there are none: .* validation_data={'train': \(x, y\)}"):
+        fit(metrics=metrics, batch_size=4)
+    history = fit(metrics=metrics, batch_size=4, validation_data={"train": (X, Y)})
+    assert len(history) == 2
+
+
 # --- folders
 
 

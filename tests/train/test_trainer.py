@@ -297,7 +297,8 @@ def test_another_loss_takes_other_targets():
         return jnp.mean((model(x) - y) ** 2)
 
     x, y = task()
-    fit(x, jax.nn.one_hot(y, 3), loss=square, metrics={"square": square})
+    data = x, jax.nn.one_hot(y, 3)
+    fit(*data, loss=square, metrics={"square": square}, validation_data=data)
 
 
 def test_labels_of_each_position_are_labels():
