@@ -31,7 +31,7 @@ def two(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    flags = "--xla_force_host_platform_device_count=4"
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4")
     path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
     started = [
         subprocess.Popen(
