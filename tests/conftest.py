@@ -1,5 +1,6 @@
 """Strict flags, the real MNIST, and the few fixtures that every test file shares."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -101,6 +102,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "mnist_dir" in getattr(item, "fixturenames", ()):
             item.add_marker("mnist")
+
+
+def pytest_collection_finish():
+    """Modules and tests stay: the collector need not look at them again at every turn."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def pytest_terminal_summary(terminalreporter):

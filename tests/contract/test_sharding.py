@@ -32,7 +32,9 @@ KINDS = {"automatic": AxisType.Auto, "explicit": AxisType.Explicit, "shard_map":
 # Inside shard_map the layouts are one program for three block shapes: one of them is compiled.
 CASES = [(kind, layout) for kind in KINDS for layout in LAYOUTS
          if kind != "shard_map" or layout == "both"]  # fmt: skip
-QUICKLY = {"xla_backend_optimization_level": 0}  # of LLVM: XLA divides and fuses as ever
+QUICKLY = {"xla_backend_optimization_level": 0}  # of LLVM: XLA divides as ever
+# The quick way of writing loops, which tests use elsewhere, computes its permutation several times.
+FUSED = QUICKLY | {"xla_cpu_use_fusion_emitters": True}
 
 # A function of (key, x) with the shape of x, divided along the first and the last axis.
 ELEMENTWISE = {e.name: e for e in ENTRIES if e.shape != MATRICES["shape"]}
@@ -137,7 +139,7 @@ def program(name):
 @functools.cache
 def on_one_device(name, groups):
     subset.groups = groups
-    compiled = jax.jit(program(name)).lower(KEY, *arrays(name)[0]).compile(QUICKLY)
+    compiled = jax.jit(program(name)).lower(KEY, *arrays(name)[0]).compile(options(name))
     return compiled, compiled(KEY, *arrays(name)[0])
 
 
@@ -152,9 +154,13 @@ def divided(name, kind, layout):
         )
     with jax.set_mesh(mesh):
         placed = [jax.device_put(a, s) for a, s in zip(given, specs, strict=True)]
-        options = {} if kind == "explicit" else {"out_shardings": NamedSharding(mesh, out)}
-        compiled = jax.jit(f, **options).lower(KEY, *placed).compile(QUICKLY)
+        outputs = {} if kind == "explicit" else {"out_shardings": NamedSharding(mesh, out)}
+        compiled = jax.jit(f, **outputs).lower(KEY, *placed).compile(options(name))
         return compiled, compiled(KEY, *placed)
+
+
+def options(name):
+    return FUSED if name == "drop_path_subset" else QUICKLY
 
 
 def place():

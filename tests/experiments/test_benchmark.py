@@ -11,6 +11,7 @@ import pytest
 from contract import entries
 
 from experiments.benchmark import attention, backward, family, libraries, suites, thin, transformer
+from experiments.benchmark import gpt as gpt_step
 from experiments.benchmark.__main__ import SUITES, Config, main, make_plan
 from experiments.harness import timing
 from experiments.nets import gpt, thinning
@@ -18,6 +19,7 @@ from experiments.report import benchmark, benchmark_attention, benchmark_more
 
 PEERS = ("flax.nnx", "flax.linen", "haiku", "equinox", "keras")
 TINY = suites.QUICK._replace(sizes=((2, 64),), batch=2, layers=(4, 4, 4), rounds=2, seconds=1e-5)
+OTHER_ROWS = ("compiled", "fit", "gpt")  # suites with tests of their own
 FUNCTIONS_ONLY = ("dropout_jax", "dropout_jax residual=key", "flax.nnx")
 
 
@@ -358,7 +360,7 @@ def test_a_gpu_s_table_is_relative_to_the_copy(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suite", [name for name in SUITES if name not in ("compiled", "fit")])
+@pytest.mark.parametrize("suite", [name for name in SUITES if name not in OTHER_ROWS])
 def test_a_suite_has_a_row_for_every_library_and_case(suite):
     rows = list(SUITES[suite](few(), TINY))
     floor = rows[0]["library"]
@@ -388,6 +390,19 @@ def test_a_suite_has_a_row_for_every_library_and_case(suite):
             assert (row["ratio_to_floor"], row["ratio_to_floor_iqr"]) == (1, 0)
         if row["library"] == "flax.nnx":
             assert row["speedup_over_flax_nnx"] == 1
+
+
+@pytest.mark.slow
+def test_a_small_gpt_is_timed_beside_pytorch_a_seed(monkeypatch):
+    pytest.importorskip("torch", reason="torch is not installed: extra torch")
+    monkeypatch.setattr(gpt_step, "CASES", gpt_step.CASES[0:4:3])
+    monkeypatch.setattr(gpt_step, "RATES", (0.2,))
+    theirs, ours = gpt_step.gpt_step(few(), TINY)
+    assert (theirs["library"], theirs["seeds"], theirs["how"]) == ("torch", 1, "alone")
+    assert (ours["library"], ours["seeds"], ours["how"]) == ("dropout_jax", 5, "in turn")
+    assert theirs["ratio_to_torch"] == 1 and ours["ratio_to_torch"] > 0
+    assert ours["median_ms"] > 0 and ours["repeats"] == TINY.epoch_rounds
+    assert len(gpt_step.table([theirs, ours]).splitlines()) == 3
 
 
 @pytest.mark.slow

@@ -264,8 +264,8 @@ def test_a_checkpoint_of_another_program_says_what_it_may_be(one_epoch):
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     model = mlp()
-    for folder in (tmp_path / "file", tmp_path / "file" / "inside"):
-        with pytest.raises(
-            checkpoint.CheckpointError, match=f"cannot write checkpoints to {folder}"
-        ):
-            fit(model, checkpoint_dir=folder)
+    inside = tmp_path / "file" / "inside"
+    with pytest.raises(checkpoint.CheckpointError, match="file is a file; write a folder"):
+        fit(model, checkpoint_dir=inside.parent)
+    with pytest.raises(checkpoint.CheckpointError, match=f"cannot write checkpoints to {inside}"):
+        fit(model, checkpoint_dir=inside)
