@@ -11,17 +11,19 @@ from dropout_jax.masks.rows import mask_rows
 RATES = (0.1, 0.5, 0, 1, jnp.float32(0.1))
 
 
+LAYOUTS = [
+    (2, 3, 10, 64),  # rows of whole words
+    (2, 3, 8, 20),  # the rows of a head share words
+    (2, 3, 10, 33),  # heads share words, too
+    (1, 1, 16, 7),
+    (5, 40),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("generator", ["threefry2x32", "rbg"])
 @pytest.mark.parametrize(
-    "shape",
-    [
-        (2, 3, 10, 64),  # rows of whole words
-        (2, 3, 8, 20),  # the rows of a head share words
-        (2, 3, 10, 33),  # heads share words, too
-        (1, 1, 16, 7),
-        (5, 40),
-    ],
+    ("shape", "generator"),
+    [(shape, "threefry2x32") for shape in LAYOUTS] + [((2, 3, 10, 33), "rbg")],
 )
 def test_rows_of_a_mask(shape, generator):
     key = jax.random.key(3, impl=generator)

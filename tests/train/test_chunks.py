@@ -20,10 +20,12 @@ CHUNK = 6
 SIZES = [CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1]
 
 
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
-    monkeypatch.setattr(metrics, "CHUNK", CHUNK)
-    jax.clear_caches()  # of programs with chunks of the usual size
+@pytest.fixture(autouse=True, scope="module")
+def small_chunks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "CHUNK", CHUNK)
+        jax.clear_caches()  # of programs with chunks of the usual size
+        yield
 
 
 class Recurrent(nnx.Module):
