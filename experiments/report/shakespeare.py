@@ -95,14 +95,14 @@ def gain_text(r: Record, runs: Sequence[Record], metric: str) -> str:
     return f"{found.mean:+.3f}" + ("" if found.stderr is None else f" ± {found.stderr:.3f}")
 
 
-def crossing(runs: Sequence[Record], rate: float, metric: str = LAST) -> Difference | None:
+def crossing(runs: Sequence[Record], rate: float) -> Difference | None:
     """At how many epochs dropout begins to pay, ± its standard error over seeds.
 
     Between two runs the gain of a seed is a line in log epochs. The mean over seeds is of the log,
     and its error is carried over to epochs. None where the gain of a seed does not cross 0.
     """
     pairs = [(r, without_dropout(r, runs)) for r in runs if r.config["rate"] == rate]
-    curve = [(math.log(epochs(r)), gains(r, none, metric)) for r, none in pairs if none]
+    curve = [(math.log(epochs(r)), gains(r, none)) for r, none in pairs if none]
     seeds = min((len(values) for _, values in curve), default=0)
     found = [_first_zero([(x, values[seed]) for x, values in curve]) for seed in range(seeds)]
     if not found or None in found:
@@ -126,16 +126,12 @@ def crossing_text(at: Difference, digits: int = 1) -> str:
 
 def sentences(runs: Sequence[Record]) -> str:
     """Where each rate begins to pay."""
-    lines = []
-    for rate in sorted({r.config["rate"] for r in runs} - {0}):
-        parts = [
-            f"{crossing_text(at)} epochs by the {name} loss"
-            for name, metric in (("last", LAST), ("best", BEST))
-            if (at := crossing(runs, rate, metric))
-        ]
-        if parts:
-            lines.append(f"A rate of {rate:g} begins to pay at {', and '.join(parts)}.")
-    return "  \n".join(lines)
+    found = {rate: crossing(runs, rate) for rate in sorted({r.config["rate"] for r in runs} - {0})}
+    return "  \n".join(
+        f"By the last loss a rate of {rate:g} begins to pay at {crossing_text(at)} epochs."
+        for rate, at in found.items()
+        if at
+    )
 
 
 def draw(figure: Any, records: Sequence[Record]) -> None:
@@ -153,7 +149,7 @@ def draw(figure: Any, records: Sequence[Record]) -> None:
             change.errorbar([at for at, _ in found], means, bars, ms=4, capsize=2, **options)
     change.axhline(0, color=style.NO_DROPOUT, lw=1.4)
     change.text(0.02, 0.97, "dropout helps", transform=change.transAxes, va="top")
-    change.text(0.02, 0.03, "dropout hurts", transform=change.transAxes)
+    change.text(0.98, 0.03, "dropout hurts", transform=change.transAxes, ha="right")
     ticks = sorted({epochs(r) for r in records})
     for axis in (loss, change):
         axis.set(xscale="log", xlabel="times that the text is read (epochs)")
