@@ -13,7 +13,7 @@ the run?
 Command: python -m experiments.shakespeare                    (the CPU network, 5 seeds)
          python -m experiments.shakespeare --size gpu --rates 0 0.1 0.2 0.3 0.4
          python -m experiments.shakespeare --seeds 3 --updates 1000 --rates 0 0.1 0.2 0.4
-             --shares 0.0078125 0.015625 0.0625 1    (--in-turn --products bfloat16: faster on a CPU)
+             --shares 0.0078125 0.015625 0.0625 1   (--in-turn --products bfloat16: faster on a CPU)
 Results: docs/results/shakespeare.md.
 Data: DROPOUT_JAX_DATA/shakespeare/input.txt
 """

@@ -5,10 +5,9 @@ import os
 import signal
 from pathlib import Path
 
-# Before JAX starts its backends, and for the processes that tests start: eight simulated devices, so
-# that sharding is tested on one CPU (measured: neither compiling nor running on the first of them is
-# slower than on one), and loops written by LLVM's builder instead of MLIR's passes, in one module,
-# which takes half the time to compile.
+# Before JAX starts its backends, and for the processes that tests start. Eight simulated devices:
+# sharding is tested on one CPU (measured: nothing is slower for it on the first of them). Loops are
+# written by LLVM's builder instead of MLIR's passes, in one module: half the time to compile.
 FLAGS = {
     "--xla_force_host_platform_device_count": "8",
     "--xla_cpu_use_fusion_emitters": "false",
