@@ -30,7 +30,7 @@ class DropBlock(Dropout):
       >>> from flax import nnx
       >>> import jax.numpy as jnp
       >>> y = DropBlock(0.3, block_size=3, rngs=nnx.Rngs(0))(jnp.ones((8, 12, 12, 4)))
-      >>> bool(jnp.isclose(y.mean(), 1))
+      >>> bool(jnp.isclose(y.mean(), 1, atol=1e-3))
       True
 
     Source: Ghiasi et al. 2018.
